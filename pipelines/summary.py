@@ -1,0 +1,198 @@
+"""The closing table and its machine-readable face, data/report/summary.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from frontier.files import read_json, write_json
+from frontier.params import Params
+from pipelines.graph import Graph
+
+VERSION = 1
+PATH = "data/report/summary.json"
+PAGE = "data/report/page/index.html"
+Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What this run did with a stage, and the seconds it took when it last ran."""
+
+    outcome: str
+    seconds: float
+    run_id: str | None
+
+
+def stage_results(
+    root: Path,
+    graph: Graph,
+    outcomes: Mapping[str, str],
+    timings: Mapping[str, float],
+) -> dict[str, StageResult]:
+    """One entry per stage of the graph; a stage that this run did not touch is `unchanged` where
+    nothing of it is stale, else `skipped`."""
+    return {
+        name: StageResult(
+            outcomes.get(name, "skipped" if node.reasons else "unchanged"),
+            round(timings.get(name, 0.0), 3),
+            made_by(root, name),
+        )
+        for name, node in graph.items()
+    }
+
+
+def made_by(root: Path, stage: str) -> str | None:
+    """The MLflow run that truly made the stage's outputs, also where the cache restored them."""
+    record = _json(root / "data" / "runs" / f"{stage}.json")
+    run_id = record.get("run_id")
+    return str(run_id) if run_id else None
+
+
+def build(
+    root: Path, params: Params, stages: Mapping[str, StageResult], run_id: str | None
+) -> Summary:
+    """Everything the closing table tells, from the stages' own outputs."""
+    return {
+        "version": VERSION,
+        "run_id": run_id,
+        "dataset": _json(root / "data" / "validate" / "verdict.json").get("counts", {}),
+        "targets": {name: _target(root, params, name) for name in params.targets},
+        "frontier": [point for name in params.searched for point in _points(root, name)],
+        "stages": {
+            name: {
+                "seconds": result.seconds,
+                "outcome": result.outcome,
+                "mlflow_run_id": result.run_id,
+            }
+            for name, result in stages.items()
+        },
+        "report": PAGE,
+        "dashboard": "mlruns/mlflow.db",
+    }
+
+
+def write(root: Path, summary: Summary) -> None:
+    write_json(root / PATH, summary)
+
+
+def read(root: Path) -> Summary:
+    """The last summary; empty where there is none."""
+    return _json(root / PATH)
+
+
+def headline(summary: Summary) -> dict[str, float]:
+    """The parent run's metrics: `AP.onnxruntime-cpu` and so on."""
+    names = ("AP", "AP50", "AP_float", "latency_p50_ms", "latency_float_p50_ms", "size_bytes")
+    return {
+        f"{name}.{target}": float(facts[name])
+        for target, facts in summary["targets"].items()
+        for name in names
+        if facts[name] is not None
+    }
+
+
+def _target(root: Path, params: Params, name: str) -> dict[str, Any]:
+    export = _json(root / "data" / "export" / name / "export.json")
+    evaluate = _json(root / "data" / "evaluate" / name / "evaluate.json")
+    plan = _json(root / "data" / "quantize" / name / "plan.json")
+    bundle = f"data/export/{name}/bundle"
+    latency = export.get("latency") or {}
+    int8, float32 = latency.get("int8") or {}, latency.get("float") or {}
+    return {
+        "status": evaluate.get("status", "not-built"),
+        "reason": evaluate.get("reason") or None,
+        "architecture": _json(root / bundle / "detector.json").get("architecture"),
+        "answer": plan.get("answer"),
+        "AP": evaluate.get("AP"),
+        "AP50": evaluate.get("AP50"),
+        "AP_float": (evaluate.get("float") or {}).get("AP"),
+        "AP_interval": evaluate.get("AP_interval"),
+        "latency_p50_ms": int8.get("p50_ms"),
+        "latency_interval_ms": int8.get("interval_ms"),
+        "latency_float_p50_ms": float32.get("p50_ms"),
+        "latency_float_interval_ms": float32.get("interval_ms"),
+        "size_bytes": export.get("size_bytes"),
+        "size_float_bytes": export.get("size_float_bytes"),
+        "bundle": bundle if (root / bundle).is_dir() else None,
+    }
+
+
+def _points(root: Path, target: str) -> list[dict[str, Any]]:
+    search = _json(root / "data" / "search" / target / "search.json")
+    names = ("architecture", "AP", "latency_p50_ms", "latency_interval_ms", "recommended")
+    return [
+        {"target": target, **{name: point.get(name) for name in names}}
+        for point in sorted(search.get("timed", []), key=lambda point: point["latency_p50_ms"])
+        if point.get("on_frontier")
+    ]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+# ---------------------------------------------------------------- for people
+
+
+def show(console: Console, summary: Summary) -> None:
+    """The closing table: targets, the frontier, where time went, where to look."""
+    console.print(_targets_table(summary))
+    if summary["frontier"]:
+        console.print(_frontier_table(summary))
+    console.print(_stages_table(summary))
+    console.print(f"report     {summary['report']}   (frontier report opens it)", highlight=False)
+    console.print("dashboard  frontier ui   (MLflow, Prefect and the report)", highlight=False)
+
+
+def _targets_table(summary: Summary) -> Table:
+    table = Table("target", "status", "AP", "AP float", "latency p50", "float p50", "size")
+    table.title = "Detectors"
+    for name, facts in summary["targets"].items():
+        table.add_row(
+            name,
+            facts["status"],
+            f"{_number(facts['AP'], 3)} {_interval(facts['AP_interval'], 3)}",
+            _number(facts["AP_float"], 3),
+            f"{_number(facts['latency_p50_ms'], 2, ' ms')} "
+            f"{_interval(facts['latency_interval_ms'], 2)}",
+            f"{_number(facts['latency_float_p50_ms'], 2, ' ms')} "
+            f"{_interval(facts['latency_float_interval_ms'], 2)}",
+            _number(facts["size_bytes"] and facts["size_bytes"] / 1e6, 2, " MB"),
+        )
+    return table
+
+
+def _frontier_table(summary: Summary) -> Table:
+    table = Table("target", "latency p50", "AP", "architecture", title="Frontier")
+    for point in summary["frontier"]:
+        chosen = "  <- recommended" if point["recommended"] else ""
+        table.add_row(
+            point["target"],
+            f"{_number(point['latency_p50_ms'], 2, ' ms')} "
+            f"{_interval(point['latency_interval_ms'], 2)}",
+            _number(point["AP"], 3),
+            f"{point['architecture']}{chosen}",
+        )
+    return table
+
+
+def _stages_table(summary: Summary) -> Table:
+    table = Table("stage", "outcome", "seconds", "MLflow run", title="Where time went")
+    for name, stage in summary["stages"].items():
+        run_id = stage["mlflow_run_id"]
+        table.add_row(name, stage["outcome"], f"{stage['seconds']:.1f}", run_id or "-")
+    ran = sum(s["seconds"] for s in summary["stages"].values() if s["outcome"] == "ran")
+    table.add_row("this run", "", f"{ran:.1f}", summary["run_id"] or "-", style="bold")
+    return table
+
+
+def _number(value: float | None, digits: int, unit: str = "") -> str:
+    return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def _interval(bounds: list[float] | None, digits: int) -> str:
+    return rf"\[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]" if bounds else ""

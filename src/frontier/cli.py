@@ -1,0 +1,165 @@
+"""The one command. Everything heavy is imported inside the commands, so that --help is quick."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from frontier.errors import FrontierError, UsageError
+from frontier.files import project_root
+
+app = typer.Typer(
+    help="A dataset, a device and a latency budget in; a detector that meets them out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a value of params.yaml.")
+]
+Preset = Annotated[
+    str | None, typer.Option(help="smoke, demo, laptop, gpu or objects365: set all recipe values.")
+]
+
+
+@app.command()
+def run(
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="A COCO folder, or `synthetic`.")
+    ] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Images without labels.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Build for this target; repeatable.")
+    ] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Measured p50 limit.")] = None,
+    min_ap: Annotated[float | None, typer.Option(help="Least AP, 0 to 1.")] = None,
+    set_: Set = None,
+    preset: Preset = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="This stage and all behind it.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(metavar="STAGE", help="This stage alone.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
+) -> None:
+    """Bring every stage up to date: dataset to shipped detector."""
+    from pipelines import launch, settings
+
+    root = project_root()
+    request = settings.Request(
+        preset=preset,
+        data=settings.project_path(root, data) if data else None,
+        unlabelled=settings.project_path(root, unlabelled) if unlabelled else None,
+        targets=target or (),
+        max_latency_ms=max_latency_ms,
+        min_ap=min_ap,
+        assignments=set_ or (),
+    )
+    os.chdir(root)
+    launch.run(root, request, Console(), launch.Selection(only, start), dry_run=dry_run)
+
+
+@app.command()
+def status() -> None:
+    """Which stages are up to date, which would run, and which MLflow run made each."""
+    from pipelines import inspect
+
+    inspect.status(_enter(), Console())
+
+
+@app.command()
+def ui() -> None:
+    """Serve the dashboards on this machine: MLflow, Prefect and the report."""
+    from pipelines import services
+
+    services.ui(_enter(), Console())
+
+
+@app.command()
+def report(
+    browser: Annotated[bool, typer.Option(help="Open it in a browser.")] = True,
+) -> None:
+    """Print where the report page lies, and open it."""
+    import webbrowser
+
+    from pipelines import summary
+
+    page = _enter() / summary.PAGE
+    if not page.is_file():
+        raise UsageError(f"{page}: no report yet; run `frontier run` first")
+    print(page)
+    if browser:
+        webbrowser.open(page.as_uri())
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
+    output: Annotated[Path, typer.Option(help="Folder for the drawn images.")] = Path("predictions"),
+    target: Annotated[str | None, typer.Option(metavar="NAME", help="Whose bundle.")] = None,
+    min_score: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.3,
+) -> None:
+    """Draw the exported detector's detections on images."""
+    from pipelines import inspect
+
+    inspect.predict(project_root(), images, output, target, min_score)
+
+
+@app.command()
+def schedule(
+    cron: Annotated[str, typer.Option(help="When to retrain.")] = "0 2 * * *",
+    set_: Set = None,
+    preset: Preset = None,
+    emit: Annotated[
+        bool, typer.Option("--emit", help="Tell a served schedule that the dataset changed.")
+    ] = False,
+) -> None:
+    """Retrain by the clock and whenever `dataset.changed` is emitted, until Ctrl-C."""
+    from pipelines import services
+
+    root = _enter()
+    if emit:
+        services.emit_dataset_changed(root)
+    else:
+        services.schedule(root, Console(), cron, preset, set_ or [])
+
+
+@app.command()
+def promote(
+    target: Annotated[str, typer.Argument(metavar="TARGET")],
+    version: Annotated[
+        str | None, typer.Option(help="Point the champion here by hand; the way back as well.")
+    ] = None,
+) -> None:
+    """Put the challenger to the champion, or name a version champion by hand."""
+    from pipelines import challenge
+
+    challenge.promote(_enter(), Console(), target, version)
+
+
+def _enter() -> Path:
+    root = project_root()
+    os.chdir(root)
+    return root
+
+
+def main() -> None:
+    """The console script: errors in words and their exit code, no traceback."""
+    try:
+        app()
+    except FrontierError as error:
+        print(f"frontier: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("frontier: stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

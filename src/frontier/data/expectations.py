@@ -1,0 +1,114 @@
+"""The rules as Great Expectations suites: its verdict, and its own pages (Data Docs)."""
+
+import importlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from frontier.data.rules import Rule
+
+SAMPLE = 20  # rows named in the verdict for each rule
+STYLE = (
+    "<style>body{font:15px/1.5 sans-serif;margin:1rem auto;max-width:75rem;padding:0 1rem}"
+    "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.25rem .6rem}"
+    "img,svg,button,.modal,.fa{display:none}a{color:#0645ad}</style>"
+)
+
+
+def judge(tables: dict[str, pd.DataFrame], rules: list[Rule], docs: Path) -> list[dict[str, Any]]:
+    """Validate each table by its rules and write the Data Docs.
+
+    Args:
+        tables: flag tables; a true value in a rule's column is a row that keeps the rule.
+        docs: folder for the pages, readable without a network.
+
+    Returns:
+        One entry per rule: code, severity, success, unexpected, total, message, sample.
+    """
+    context = _context(docs)
+    source = context.data_sources.add_pandas("catalog")
+    entries = []
+    for name, table in tables.items():
+        own = [rule for rule in rules if rule.table == name]
+        columns = table[[rule.column for rule in own]]
+        results = _validate(context, source, name, columns, own)
+        entries += [_entry(r, table, result) for r, result in zip(own, results, strict=True)]
+    context.build_data_docs()
+    _unlink_network(docs)
+    order = {rule.code: place for place, rule in enumerate(rules)}
+    return sorted(entries, key=lambda entry: order[entry["code"]])
+
+
+def _library() -> Any:
+    """Great Expectations, imported late: it takes seconds."""
+    return importlib.import_module("great_expectations")
+
+
+def _context(docs: Path) -> Any:
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = _library().get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    for site in context.get_site_names():
+        context.delete_data_docs_site(site)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    config = {"class_name": "SiteBuilder", "site_index_builder": index, "store_backend": store}
+    context.add_data_docs_site(site_name="frontier", site_config=config)
+    return context
+
+
+def _validate(
+    context: Any, source: Any, name: str, table: pd.DataFrame, rules: list[Rule]
+) -> list[Any]:
+    """Run one suite; the results come in the order of `rules`."""
+    gx = _library()
+    asset = source.add_dataframe_asset(name)
+    batch = asset.add_batch_definition_whole_dataframe("all")
+    suite = context.suites.add(gx.ExpectationSuite(name=name))
+    for rule in rules:
+        suite.add_expectation(
+            gx.expectations.ExpectColumnValuesToBeInSet(
+                column=rule.column,
+                value_set=[True],
+                mostly=rule.share,
+                severity=rule.severity,
+                meta={"code": rule.code},
+                notes=rule.message,
+            )
+        )
+    definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
+    validation = context.validation_definitions.add(definition)
+    outcome = validation.run(batch_parameters={"dataframe": table}, result_format="SUMMARY")
+    by_code = {r.expectation_config.meta["code"]: r for r in outcome.results}
+    return [by_code[rule.code] for rule in rules]
+
+
+def _entry(rule: Rule, table: pd.DataFrame, result: Any) -> dict[str, Any]:
+    broken = table.loc[~table[rule.column].astype(bool), "where"]
+    return {
+        "code": rule.code,
+        "severity": rule.severity,
+        "success": bool(result.success),
+        "unexpected": int(result.result.get("unexpected_count", 0)),
+        "total": int(result.result.get("element_count", 0)),
+        "message": rule.message,
+        "sample": broken.head(SAMPLE).tolist(),
+    }
+
+
+def _unlink_network(docs: Path) -> None:
+    """Take links to other hosts out of the pages, give them a plain style, drop the fonts."""
+    outside = re.compile(
+        r"<link[^>]*https?://[^>]*>|<script[^>]*src=[\"']https?://[^>]*>\s*</script>", re.IGNORECASE
+    )
+    for page in docs.rglob("*.html"):
+        text = outside.sub("", page.read_text())
+        page.write_text(text.replace("</head>", f"{STYLE}</head>", 1))
+    for unused in ("fonts", "images"):
+        shutil.rmtree(docs / "static" / unused, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""Batches whose content depends on (seed, step) alone, so that a resume at any step is exact."""
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from frontier.data.packing import PackedSplit
+from frontier.data.transforms import Sample, augmented, plain
+from frontier.params import Augment
+
+AHEAD = 3  # batches prepared while one is trained on
+
+
+class Batch(NamedTuple):
+    """B images of one side; image b has its boxes first in `boxes_xyxy[b]`, then padding."""
+
+    images_BHWC: npt.NDArray[np.uint8]
+    boxes_xyxy: npt.NDArray[np.float32]  # [B, M, 4], pixels of this batch's side
+    labels: npt.NDArray[np.int64]  # [B, M], -1 = padding
+    ignore: npt.NDArray[np.bool_]  # [B, M]
+    image_ids: npt.NDArray[np.int64]  # [B]
+
+
+def batches(
+    splits: Sequence[PackedSplit],
+    *,
+    batch_size: int,
+    image_size: Callable[[int], int],
+    augment: Augment | None,
+    seed: int,
+    start: int,
+    steps: int,
+) -> Iterator[Batch]:
+    """Batches `start`..`steps - 1`, prepared by one thread ahead of their use.
+
+    Args:
+        splits: seen as one list of images.
+        image_size: side in pixels of the batch of a step.
+        augment: None gives the stored images, resized.
+        steps: the total, counted from 0 also when `start` is later.
+    """
+    cv2.setNumThreads(1)
+    source = _Source(splits, batch_size, augment, seed)
+    pending: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(1, "loader") as thread:
+        try:
+            for step in range(start, steps):
+                pending.append(thread.submit(source.batch, step, image_size(step)))
+                if len(pending) > AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+def collate(samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:
+    """Stack samples of one side; M is the largest number of boxes, at least 1."""
+    count, most = len(samples), max(1, *(len(s.labels) for s in samples))
+    boxes = np.zeros((count, most, 4), np.float32)
+    labels = np.full((count, most), -1, np.int64)
+    ignore = np.zeros((count, most), bool)
+    for row, sample in enumerate(samples):
+        n = len(sample.labels)
+        boxes[row, :n], labels[row, :n] = sample.boxes_xyxy, sample.labels
+        ignore[row, :n] = sample.ignore
+    images = np.stack([s.image_HWC for s in samples])
+    return Batch(images, boxes, labels, ignore, np.asarray(image_ids, np.int64))
+
+
+class _Source:
+    def __init__(
+        self, splits: Sequence[PackedSplit], batch_size: int, augment: Augment | None, seed: int
+    ) -> None:
+        self.splits, self.batch_size, self.augment, self.seed = splits, batch_size, augment, seed
+        self.ends = np.cumsum([len(split) for split in splits])
+        self.total = int(self.ends[-1])
+        self._order = functools.lru_cache(maxsize=2)(self._permutation)
+
+    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(self.total)
+
+    def _locate(self, place: int) -> tuple[PackedSplit, int]:
+        which = int(np.searchsorted(self.ends, place, side="right"))
+        before = int(self.ends[which - 1]) if which else 0
+        return self.splits[which], place - before
+
+    def batch(self, step: int, side: int) -> Batch:
+        """The batch of one step; epochs follow each other without dropping an image."""
+        samples, image_ids = [], []
+        for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+            epoch, within = divmod(position, self.total)
+            split, i = self._locate(int(self._order(epoch)[within]))
+            samples.append(self._sample(split, i, side, position))
+            image_ids.append(int(split.image_ids[i]))
+        return collate(samples, image_ids)
+
+    def _sample(self, split: PackedSplit, i: int, side: int, position: int) -> Sample:
+        if self.augment is None:
+            return plain(split, i, side)
+        rng = np.random.default_rng([self.seed, 1, position])
+        sources = [(split, i)]
+        if rng.uniform() < self.augment.mosaic:
+            sources += [self._locate(int(p)) for p in rng.integers(0, self.total, 3)]
+        return augmented(sources, side, self.augment, rng)

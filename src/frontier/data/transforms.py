@@ -1,0 +1,165 @@
+"""Training augmentation: one affine warp an image, moving boxes with the pixels.
+
+Legend: S stored side, B batch side, n boxes of an image; boxes are xyxy in pixels.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from frontier.boxes import PAD_VALUE, Letterbox, area, clip, resize
+from frontier.data.packing import PackedSplit
+from frontier.params import Augment
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+
+MIN_SIDE_PX = 2.0  # what is left of a box after cropping must be at least this wide and high
+MIN_VISIBLE = 0.25  # a box that shows less of its area is neither object nor background
+
+
+class Sample(NamedTuple):
+    """One image `[B, B, 3]` with boxes `[n, 4]`, labels `[n]` and ignore `[n]`."""
+
+    image_HWC: Bytes
+    boxes_xyxy: Floats
+    labels: Ints
+    ignore: Flags
+
+
+class Tile(NamedTuple):
+    """Where one stored image goes: a rectangle of the output, scale and shift of the pixels."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+    scale: float
+    shift_x: float
+    shift_y: float
+    flip: bool
+
+
+def plain(split: PackedSplit, i: int, side: int) -> Sample:
+    """Image i resized from S to `side`, nothing else."""
+    boxes, labels, ignore = split.targets(i)
+    ratio = np.float32(side / split.image_size)
+    image = resize(split.images[i], (side, side))
+    return Sample(image, boxes * ratio, labels, ignore.astype(bool))
+
+
+def augmented(
+    sources: list[tuple[PackedSplit, int]], side: int, augment: Augment, rng: np.random.Generator
+) -> Sample:
+    """One training image of one source, or a mosaic of four.
+
+    Args:
+        sources: (split, index) of one image or of four.
+        side: B, pixels.
+        rng: draws every random choice, so that equal generators give equal images.
+    """
+    image = np.full((side, side, 3), PAD_VALUE, np.uint8)
+    tiles = _tiles(sources, side, augment, rng)
+    parts = [_paste(image, s, i, tile) for (s, i), tile in zip(sources, tiles, strict=True)]
+    boxes, labels, ignore = (np.concatenate(field) for field in zip(*parts, strict=True))
+    return Sample(jitter_hsv(image, augment.hsv, rng), boxes, labels, ignore)
+
+
+def _tiles(
+    sources: list[tuple[PackedSplit, int]], side: int, augment: Augment, rng: np.random.Generator
+) -> list[Tile]:
+    if len(sources) == 1:
+        return [_tile(*sources[0], (0, 0, side, side), side, augment, rng)]
+    x, y = (int(side * share) for share in rng.uniform(0.35, 0.65, 2))
+    corners = [(0, 0, x, y), (x, 0, side, y), (0, y, x, side), (x, y, side, side)]
+    pairs = zip(sources, corners, strict=True)
+    return [_tile(s, i, corner, side, augment, rng) for (s, i), corner in pairs]
+
+
+def _tile(
+    split: PackedSplit,
+    i: int,
+    rectangle: tuple[int, int, int, int],
+    side: int,
+    augment: Augment,
+    rng: np.random.Generator,
+) -> Tile:
+    """Scale about the batch side over S; a mosaic's tile is a random crop, a single is centred."""
+    x1, y1, x2, y2 = rectangle
+    scale = side / split.image_size * rng.uniform(*augment.scale)
+    new_h, new_w = _content(split, i).new_hw
+    # where in the rectangle the free (or, if negative, the overhanging) length goes
+    place = rng.uniform(0, 1, 2) if (x2 - x1) < side else np.array([0.5, 0.5])
+    move = rng.uniform(-augment.translate, augment.translate, 2) * side
+    shift_x = x1 + place[0] * (x2 - x1 - new_w * scale) + move[0] * (x2 - x1 == side)
+    shift_y = y1 + place[1] * (y2 - y1 - new_h * scale) + move[1] * (x2 - x1 == side)
+    return Tile(x1, y1, x2, y2, scale, shift_x, shift_y, bool(rng.uniform() < augment.flip))
+
+
+def _content(split: PackedSplit, i: int) -> Letterbox:
+    height, width = split.sizes_hw[i]
+    return Letterbox((height, width), split.image_size)
+
+
+def _paste(canvas: Bytes, split: PackedSplit, i: int, tile: Tile) -> tuple[Floats, Ints, Flags]:
+    """Warp the content of stored image i (its grey border left out) into its rectangle."""
+    inner = _content(split, i)
+    new_h, new_w = inner.new_hw
+    source = split.images[i][inner.top : inner.top + new_h, inner.left : inner.left + new_w]
+    sign = -1.0 if tile.flip else 1.0
+    shift_x = tile.shift_x + (new_w * tile.scale if tile.flip else 0.0)
+    scale_x = sign * tile.scale
+    # the matrix maps pixel *centres*, which lie half a pixel inside the edges
+    matrix = np.array(
+        [
+            [scale_x, 0.0, (scale_x - 1) / 2 + shift_x - tile.x1],
+            [0.0, tile.scale, (tile.scale - 1) / 2 + tile.shift_y - tile.y1],
+        ]
+    )
+    canvas[tile.y1 : tile.y2, tile.x1 : tile.x2] = cv2.warpAffine(
+        source,
+        matrix,
+        (tile.x2 - tile.x1, tile.y2 - tile.y1),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(PAD_VALUE,) * 3,
+    )
+    boxes, labels, ignore = split.targets(i)
+    moved = _move(boxes - inner.pad_xyxy, scale_x, tile.scale, shift_x, tile.shift_y)
+    return _crop(moved, labels, ignore, tile)
+
+
+def _move(boxes: Floats, scale_x: float, scale_y: float, x: float, y: float) -> Floats:
+    moved = boxes * np.array([scale_x, scale_y] * 2, np.float32) + np.array([x, y] * 2, np.float32)
+    return moved[:, [2, 1, 0, 3]] if scale_x < 0 else moved
+
+
+def _crop(boxes: Floats, labels: Ints, ignore: Bytes, tile: Tile) -> tuple[Floats, Ints, Flags]:
+    """Boxes cut to the tile; barely visible ones become ignore regions, invisible ones go."""
+    corner = np.array([tile.x1, tile.y1] * 2, np.float32)
+    cut = clip(boxes - corner, (tile.y2 - tile.y1, tile.x2 - tile.x1)) + corner
+    keep = ((cut[:, 2:] - cut[:, :2]) >= MIN_SIDE_PX).all(axis=1)
+    hidden = area(cut) < MIN_VISIBLE * area(boxes)
+    return cut[keep], labels[keep], (ignore.astype(bool) | hidden)[keep]
+
+
+def jitter_hsv(
+    image_HWC: Bytes, gains: tuple[float, float, float], rng: np.random.Generator
+) -> Bytes:
+    """Scale hue, saturation and value by up to 1 +- gain each."""
+    hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * gains
+    levels = np.arange(256)
+    table = np.stack(
+        [
+            (levels * hue) % 180,
+            np.clip(levels * saturation, 0, 255),
+            np.clip(levels * value, 0, 255),
+        ],
+        axis=-1,
+    ).astype(np.uint8)
+    hsv = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2HSV)
+    return np.asarray(cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB), np.uint8)

@@ -1,0 +1,76 @@
+"""Every error that Frontier raises for its user, in one tree.
+
+    FrontierError               exit  1
+    ├── UsageError              exit  2   a parameter, path or command is wrong; nothing was started
+    ├── DataError               exit 65   the dataset is at fault; carries all problems found
+    ├── TamperedError           exit 65   a file no longer has the SHA-256 its manifest states
+    ├── TargetUnavailable       exit 69   this machine cannot run that target; says what to install
+    ├── InfeasibleBudget        exit 70   no architecture meets the limits; carries the nearest miss
+    ├── NonFiniteLoss           exit 70   a loss or gradient is NaN or infinite; weights untouched
+    ├── StageFailed             exit 70   a stage ended with an error
+    │   └── TransientFailure    exit 75   the same, from a cause that may pass (a lock, a signal)
+    ├── StorageError            exit 74   the disk is full or not writable
+    └── Busy                    exit 75   another run holds the checkout
+
+A message names the key or file, what is wrong, and the fix, in a line or two.
+"""
+
+from collections.abc import Sequence
+
+
+class FrontierError(Exception):
+    """Base of every error meant for the user; `exit_code` is the command's exit status."""
+
+    exit_code = 1
+
+
+class UsageError(FrontierError):
+    exit_code = 2
+
+
+class DataError(FrontierError):
+    """The dataset is at fault.
+
+    Args:
+        summary: one line on what is wrong and what to do.
+        problems: every problem found, one line each.
+    """
+
+    exit_code = 65
+
+    def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([summary, *(f"  - {problem}" for problem in problems)]))
+        self.summary = summary
+        self.problems = list(problems)
+
+
+class TamperedError(FrontierError):
+    exit_code = 65
+
+
+class TargetUnavailable(FrontierError):
+    exit_code = 69
+
+
+class InfeasibleBudget(FrontierError):
+    exit_code = 70
+
+
+class NonFiniteLoss(FrontierError):
+    exit_code = 70
+
+
+class StageFailed(FrontierError):
+    exit_code = 70
+
+
+class TransientFailure(StageFailed):
+    exit_code = 75
+
+
+class StorageError(FrontierError):
+    exit_code = 74
+
+
+class Busy(FrontierError):
+    exit_code = 75

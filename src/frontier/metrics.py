@@ -1,0 +1,217 @@
+"""COCO accuracy by faster-coco-eval, in one place.
+
+Legend: N boxes, I images, C classes; boxes are xyxy in pixels; AP and AR are in 0..1.
+
+Reference: Lin et al. 2014, "Microsoft COCO", arXiv:1405.0312; the intervals are the percentile
+bootstrap over images, Efron and Tibshirani 1993, chapter 13.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+STATISTICS = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100"),
+)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found: image_id [N], boxes_xyxy [N, 4], scores [N], labels [N]."""
+
+    image_id: Array
+    boxes_xyxy: Array
+    scores: Array
+    labels: Array
+
+    @classmethod
+    def gather(
+        cls, image_ids: Sequence[int], found: Sequence[tuple[Array, Array, Array]]
+    ) -> "Detections":
+        """Join one (boxes_xyxy, scores, labels) per image into one table."""
+        boxes, scores, labels = zip(*found, strict=True) if found else ((), (), ())
+        counts = [len(rows) for rows in scores]
+        return cls(
+            np.repeat(np.asarray(image_ids, np.int64), counts),
+            np.concatenate([np.zeros((0, 4), np.float32), *boxes]),
+            np.concatenate([np.zeros(0, np.float32), *scores]),
+            np.concatenate([np.zeros(0, np.int64), *labels]),
+        )
+
+    def only(self, image_ids: Array) -> "Detections":
+        """The detections of some of the images."""
+        keep = np.isin(self.image_id, image_ids)
+        return Detections(
+            self.image_id[keep], self.boxes_xyxy[keep], self.scores[keep], self.labels[keep]
+        )
+
+
+class GroundTruth(Protocol):
+    """The boxes of image i are rows offsets[i]:offsets[i + 1]; `ignore` marks crowds.
+
+    The splits of the catalog and of the packed data are such; their boxes are in original pixels
+    and in pixels of the square.
+    """
+
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def image_ids(self) -> Array: ...
+    @property
+    def offsets(self) -> Array: ...
+    @property
+    def boxes_xyxy(self) -> Array: ...
+    @property
+    def labels(self) -> Array: ...
+    @property
+    def ignore(self) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A ground truth held in memory."""
+
+    num_classes: int
+    image_ids: Array
+    offsets: Array
+    boxes_xyxy: Array
+    labels: Array
+    ignore: Array
+
+
+def coco_metrics(truth: GroundTruth, detections: Detections) -> dict[str, float]:
+    """The COCO statistics by name; -1, as COCO has it, where the truth holds no such box."""
+    evaluator = _evaluate(truth, detections)
+    evaluator.accumulate()
+    evaluator.summarize()
+    return dict(zip(STATISTICS, map(float, evaluator.stats), strict=False))
+
+
+def per_class_ap(truth: GroundTruth, detections: Detections) -> list[float]:
+    """AP of each class; NaN for a class without a box in the truth."""
+    evaluator = _evaluate(truth, detections)
+    evaluator.accumulate()
+    # [thresholds, recalls, classes, areas, detection limits]: all areas, the largest limit
+    precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]
+    return [
+        float(values.mean()) if (values := precision[:, :, label]).max(initial=-1) > -1 else np.nan
+        for label in range(truth.num_classes)
+    ]
+
+
+def bootstrap_ap(
+    truth: GroundTruth, detections: Detections, samples: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of AP over resampled images."""
+    matches = ImageMatches(truth, detections)
+    values = [matches.ap(indices) for indices in _resamples(len(truth.image_ids), samples, seed)]
+    return _interval(values)
+
+
+def paired_bootstrap(
+    truth: GroundTruth, a: Detections, b: Detections, samples: int = 200, seed: int = 0
+) -> tuple[float, float, float]:
+    """AP(a) - AP(b) with its 95 % interval; both are scored on the same resampled images."""
+    matches_a, matches_b = ImageMatches(truth, a), ImageMatches(truth, b)
+    values = [
+        matches_a.ap(indices) - matches_b.ap(indices)
+        for indices in _resamples(len(truth.image_ids), samples, seed)
+    ]
+    everything = np.arange(len(truth.image_ids))
+    return (matches_a.ap(everything) - matches_b.ap(everything), *_interval(values))
+
+
+class ImageMatches:
+    """Each image matched once; AP of any multiset of images by accumulating again."""
+
+    def __init__(self, truth: GroundTruth, detections: Detections) -> None:
+        evaluator = _evaluate(truth, detections)
+        images, areas = len(truth.image_ids), len(evaluator.params.areaRng)
+        cells = evaluator._evalImgs_cpp  # by class, then area (all first), then sorted image id
+        self._rank = np.argsort(np.argsort(truth.image_ids))
+        self._cells = [
+            cells[label * areas * images : label * areas * images + images]
+            for label in range(truth.num_classes)
+        ]
+        self._params = evaluator._paramsEval
+        self._params.areaRng = self._params.areaRng[:1]
+        self._params.areaRngLbl = self._params.areaRngLbl[:1]
+        self._params.maxDets = self._params.maxDets[-1:]
+
+    def ap(self, indices: Array) -> float:
+        """AP of the images at `indices` (positions, repeats allowed; as many as there are)."""
+        from faster_coco_eval.faster_eval_api_cpp import COCOevalAccumulate
+
+        ranks = np.sort(self._rank[indices])  # COCO breaks ties of score by image id
+        chosen = [cells[rank] for cells in self._cells for rank in ranks]
+        result = COCOevalAccumulate(self._params, chosen)
+        precision = np.asarray(result["precision"])
+        known = precision[precision > -1]
+        return float(known.mean()) if known.size else -1.0
+
+
+def _resamples(images: int, samples: int, seed: int) -> Iterator[Array]:
+    rng = np.random.default_rng(seed)
+    for _ in range(samples):
+        yield rng.integers(0, images, images)
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _evaluate(truth: GroundTruth, detections: Detections) -> Any:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    gt = COCO(_as_coco(truth))
+    rows = _as_results(detections)
+    # loadRes refuses an empty list
+    dt = gt.loadRes(rows) if rows else COCO({**gt.dataset, "annotations": []})
+    evaluator: Any = COCOeval_faster(gt, dt, "bbox", separate_eval=True)
+    evaluator.evaluate()
+    return evaluator
+
+
+def _as_coco(truth: GroundTruth) -> dict[str, Any]:
+    image_of_box = np.repeat(truth.image_ids, np.diff(truth.offsets)).tolist()
+    xywh = _xywh(truth.boxes_xyxy).tolist()
+    rows = zip(image_of_box, truth.labels.tolist(), xywh, truth.ignore.tolist(), strict=True)
+    annotations = [
+        {
+            "id": index + 1,  # 0 would read as "unmatched"
+            "image_id": image_id,
+            "category_id": label,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": int(crowd),
+        }
+        for index, (image_id, label, box, crowd) in enumerate(rows)
+    ]
+    images = [{"id": image_id} for image_id in truth.image_ids.tolist()]
+    categories = [{"id": label, "name": str(label)} for label in range(truth.num_classes)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _as_results(detections: Detections) -> list[dict[str, Any]]:
+    columns = (
+        detections.image_id.tolist(),
+        _xywh(detections.boxes_xyxy).tolist(),
+        detections.scores.tolist(),
+        detections.labels.tolist(),
+    )
+    return [
+        {"image_id": image_id, "bbox": box, "score": score, "category_id": label}
+        for image_id, box, score, label in zip(*columns, strict=True)
+    ]
+
+
+def _xywh(boxes_xyxy: Array) -> Array:
+    boxes = np.asarray(boxes_xyxy, np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

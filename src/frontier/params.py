@@ -1,0 +1,277 @@
+"""`params.yaml` as frozen models: one class per section, one bundle of sections per stage.
+
+No field has a default: a value that can change a result stands in `params.yaml` or nowhere.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import ruamel.yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from frontier.errors import UsageError
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+def _known_width(value: float) -> float:
+    if value not in (0.25, 0.5, 1.0):
+        raise ValueError(f"space.interface_width: must be 0.25, 0.5 or 1.0 (found {value:g})")
+    return value
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Run(Section):
+    seed: Count
+    threads: Positive
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["float32", "bfloat16"]
+
+
+class Synthetic(Section):
+    seed: Count
+    train: Positive
+    val: Positive
+    test: Positive
+    unlabelled: Count
+
+
+class SyntheticPretrain(Section):
+    seed: Count
+    train: Positive
+
+
+class Ingest(Section):
+    source: str
+    unlabelled: str | None
+    synthetic: Synthetic
+    pretrain: SyntheticPretrain
+
+
+class Validate(Section):
+    max_quarantined: Fraction
+    max_repaired: Fraction
+    min_boxes_per_class: Count
+
+
+class Pack(Section):
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)]
+    holdout: Annotated[float, Field(gt=0.0, lt=0.5)]
+
+
+class Space(Section):
+    interface_width: Annotated[float, AfterValidator(_known_width)]
+    image_sizes: Annotated[
+        list[Annotated[int, Field(ge=32, multiple_of=32)]], Field(min_length=1, max_length=5)
+    ]
+
+
+class Augment(Section):
+    scale: tuple[PositiveFloat, PositiveFloat]
+    translate: Fraction
+    flip: Fraction
+    hsv: tuple[Fraction, Fraction, Fraction]
+    mosaic: Fraction
+
+
+class Recipe(Section):
+    batch_size: Positive
+    learning_rate: PositiveFloat
+    weight_decay: NonNegative
+    warmup_steps: Count
+    final_lr_ratio: Fraction
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
+    gradient_clip: PositiveFloat
+    checkpoint_every: Positive
+    augment: Augment
+
+
+class Pretrain(Section):
+    steps: Count
+
+
+class Teacher(Section):
+    steps: Positive
+
+
+class PseudoLabel(Section):
+    precision: Fraction
+    ignore_above: Fraction
+
+
+class Supernet(Section):
+    steps: Positive
+    random_subnets: Count
+    distill_weight: NonNegative
+
+
+class Search(Section):
+    evaluations: Positive
+    finalists: Positive
+    candidates: Positive
+    recalibration_batches: Positive
+    max_latency_ms: PositiveFloat | None
+    min_ap: Fraction | None
+    baseline: str
+
+
+class Distill(Section):
+    steps: Positive
+    class_weight: NonNegative
+    box_weight: NonNegative
+    feature_weight: NonNegative
+
+
+class Quantize(Section):
+    calibration_images: Positive
+    calibration_method: Literal["minmax", "percentile", "entropy"]
+    sensitivity_images: Positive
+    max_ap_drop: Fraction
+
+
+class Export(Section):
+    parity_images: Positive
+    max_ap_gap: Fraction
+
+
+class Measure(Section):
+    latency: Literal["fresh", "reuse"]
+    warmup: Count
+    blocks: Annotated[int, Field(ge=5)]
+    queries: Positive
+    max_drift: PositiveFloat
+
+
+class Evaluate(Section):
+    score_threshold: Fraction
+    iou_threshold: Fraction
+    max_detections: Positive
+
+
+class Report(Section):
+    examples: Count
+
+
+class Target(Section):
+    kind: Literal["onnxruntime-cpu", "tensorrt"]
+    like: str
+    compute_capability: Literal[75, 80, 86, 89, 120] | None = None
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    run: Run
+    ingest: Ingest
+    # pydantic's BaseModel owns the name `validate`
+    validate_: Validate = Field(alias="validate")
+    pack: Pack
+    space: Space
+    recipe: Recipe
+    pretrain: Pretrain
+    teacher: Teacher
+    pseudo_label: PseudoLabel
+    supernet: Supernet
+    search: Search
+    distill: Distill
+    quantize: Quantize
+    export: Export
+    measure: Measure
+    evaluate: Evaluate
+    report: Report
+    searched: Annotated[list[str], Field(min_length=1)]
+    targets: Annotated[dict[str, Target], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        problems = []
+        if max(self.space.image_sizes) > self.pack.image_size:
+            problems.append(
+                f"space.image_sizes: {max(self.space.image_sizes)} is larger than pack.image_size "
+                f"{self.pack.image_size}; raise pack.image_size or drop that resolution"
+            )
+        for name in self.searched:
+            if name not in self.targets:
+                problems.append(f"searched: no target {name!r}; there are {[*self.targets]}")
+        for name, target in self.targets.items():
+            if target.like not in self.searched:
+                problems.append(
+                    f"targets.{name}.like: {target.like!r} is not searched; "
+                    f"use one of searched {self.searched}"
+                )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file safely.
+
+    Raises:
+        UsageError: missing, not YAML, or not a mapping; names file and line.
+    """
+    try:
+        value = ruamel.yaml.YAML(typ="safe", pure=True).load(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (ruamel.yaml.error.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: must hold a mapping of sections")
+    return value
+
+
+def parse_params(values: dict[str, Any], origin: str = "params.yaml") -> Params:
+    """Check every value at once.
+
+    Raises:
+        UsageError: lists every wrong key with the nearest valid name, every wrong value.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [line for item in error.errors() for line in _explain(item, values)]
+        raise UsageError(f"{origin}: {len(lines)} problem(s)\n  " + "\n  ".join(lines)) from None
+
+
+def load_params(path: Path) -> Params:
+    return parse_params(load_yaml(path), str(path))
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """ ", did you mean 'x'?" or the list of valid names."""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
+
+
+def _explain(item: Any, values: dict[str, Any]) -> list[str]:
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location) or "params"
+    if item["type"] == "extra_forbidden":
+        return [f"{key}: no such key; {nearest(location[-1], _fields_at(location[:-1]))}"]
+    if item["type"] == "missing":
+        return [f"{key}: missing; add it (see the committed params.yaml for its meaning)"]
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"]).splitlines()
+    return [f"{key}: {item['msg']} (found {item['input']!r})"]
+
+
+def _fields_at(location: list[str]) -> list[str]:
+    model: Any = Params
+    for part in location:
+        if isinstance(model, type) and issubclass(model, Section):
+            by_key = {f.alias or n: f.annotation for n, f in model.model_fields.items()}
+            model = by_key.get(part)
+        elif part:  # a name inside `targets`
+            model = Target
+    if isinstance(model, type) and issubclass(model, Section):
+        return [f.alias or n for n, f in model.model_fields.items()]
+    return []

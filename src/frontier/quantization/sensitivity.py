@@ -1,0 +1,141 @@
+"""What INT8 costs, group by group, in AP, and what it gains, in milliseconds.
+
+Legend: I images, A anchors, S the network's side, in pixels.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from frontier.boxes import resize
+from frontier.data.packing import PackedSplit
+from frontier.metrics import Detections, coco_metrics
+from frontier.params import Evaluate, Measure
+from frontier.quantization import qdq
+from frontier.runtime.session import OnnxSession
+from frontier.targets.base import Spelling, Target
+from frontier.targets.measure import measure_latency
+from frontier.targets.network import INPUT, postprocess_model
+
+Floats = NDArray[np.float32]
+Outputs = list[tuple[Floats, Floats]]  # per image: boxes_xyxy [A, 4], scores [A, C]
+
+# For choices between variants of one network; what ships is judged by `evaluate`.
+RULES = Evaluate(score_threshold=0.01, iou_threshold=0.65, max_detections=100)
+# A gain is a difference of two medians within one measurement: fewer queries do.
+GAIN_QUERIES = 16
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One group, alone in INT8."""
+
+    ap_drop: float
+    output_error: float  # 0 for the float network's own outputs
+
+
+class Judge:
+    """Scores networks on packed images, in ONNX Runtime."""
+
+    def __init__(self, split: PackedSplit, side: int, threads: int) -> None:
+        self.split, self.side, self.threads = split, side, threads
+        self.images = prepare(split, range(len(split)), side)
+        self._keep_best = OnnxSession(postprocess_model(RULES).SerializeToString(), threads)
+
+    def outputs(self, model: onnx.ModelProto) -> Outputs:
+        session = OnnxSession(model.SerializeToString(), self.threads)
+        found = (session.run({INPUT: image}) for image in self.images)
+        return [(result["boxes_xyxy"][0], result["scores"][0]) for result in found]
+
+    def ap(self, outputs: Outputs) -> float:
+        found = [self._best(*pair) for pair in outputs]
+        detections = Detections.gather(self.split.image_ids.tolist(), found)
+        return coco_metrics(self.split, detections)["AP"]
+
+    def _best(self, boxes_xyxy: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """Suppressed detections, in pixels of the stored square."""
+        stored = self.split.image_size
+        feeds = {
+            "network_boxes_xyxy": boxes_xyxy[None],
+            "network_scores": scores[None],
+            "size": np.full(2, stored, np.float64),
+            "scale": np.full(2, self.side / stored, np.float64),
+            "pad": np.zeros(2, np.float64),
+        }
+        result = self._keep_best.run(feeds)
+        return result["boxes_xyxy"], result["scores"], result["labels"]
+
+
+def prepare(split: PackedSplit, indices: Sequence[int], side: int) -> list[Floats]:
+    """Stored squares as network inputs, each [1, 3, S, S] in 0..1."""
+    squares = (resize(split.images[index], (side, side)) for index in indices)
+    return [
+        np.ascontiguousarray(square.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+        for square in squares
+    ]
+
+
+def measure_sensitivity(
+    model: onnx.ModelProto, ranges: qdq.Ranges, spelling: Spelling, judge: Judge
+) -> dict[str, Sensitivity]:
+    """AP drop and output error of every group, alone in INT8."""
+    names = set(qdq.groups(model))
+    reference = judge.outputs(model)
+    ap_float = judge.ap(reference)
+    found = {}
+    for name in sorted(names):
+        outputs = judge.outputs(qdq.quantize(model, ranges, names - {name}, spelling))
+        error = output_error(reference, outputs)
+        found[name] = Sensitivity(ap_float - judge.ap(outputs), error)
+    return found
+
+
+def measure_gains(
+    model: onnx.ModelProto,
+    ranges: qdq.Ranges,
+    target: Target,
+    measure: Measure,
+    threads: int,
+    records: Path,
+) -> dict[str, float]:
+    """Milliseconds that INT8 in a group saves while all others are INT8, boundaries included."""
+    names = sorted(qdq.groups(model))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: Path(folder) / f"{name}.onnx" for name in ["", *names]}
+        for name, path in paths.items():
+            left_out = {name} if name else set()
+            onnx.save(qdq.quantize(model, ranges, left_out, target.int8_spelling), path)
+        short = measure.model_copy(update={"queries": GAIN_QUERIES})
+        latencies = measure_latency(paths, target, short, threads, records, reference="")
+    return {name: latencies[name].p50_ms - latencies[""].p50_ms for name in names}
+
+
+def output_error(reference: Outputs, outputs: Outputs) -> float:
+    """How far outputs moved where there is something to detect: 1 - IoU, plus relative scores.
+
+    Both parts are weighted by the reference's best score of each anchor, so that the boxes of
+    empty background do not count.
+    """
+    shifts, changes, weights = [], [], []
+    for (boxes_a, scores_a), (boxes_b, scores_b) in zip(reference, outputs, strict=True):
+        weights.append(scores_a.max(axis=1))
+        shifts.append(1 - _iou(boxes_a, boxes_b))
+        changes.append(np.abs(scores_a - scores_b).max(axis=1))
+    weight = np.concatenate(weights)
+    shift = float((np.concatenate(shifts) * weight).sum() / weight.sum())
+    return shift + float(np.concatenate(changes).sum() / weight.sum())
+
+
+def _iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
+    """IoU of box i of one with box i of the other, [A]."""
+    sides = np.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:]) - np.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
+    shared = sides.clip(0).prod(axis=1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1) for boxes in (a_xyxy, b_xyxy)]
+    union = areas[0] + areas[1] - shared
+    ratio: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio

@@ -1,0 +1,159 @@
+"""The page: one HTML file with its style, script, charts and pictures inside."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from frontier.errors import UsageError
+from frontier.models.architecture import STAGE_NAMES, Architecture
+from frontier.report import charts, words
+from frontier.report.examples import Example
+from frontier.report.results import Results, TargetResult, baseline, recommended
+
+HERE = Path(__file__).parent
+
+
+def environment(*, autoescape: bool) -> jinja2.Environment:
+    """Templates of this folder. Absent values are allowed: the filters write them as a dash."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=autoescape,
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for name in ("ap", "ms", "signed", "interval", "percent", "size", "count", "times", "sentence"):
+        made.filters[name] = getattr(words, name)
+    made.tests["known"] = lambda value: words.number(value) is not None
+    made.globals.update(
+        ratio=words.ratio,
+        plural=words.plural,
+        share=charts.share,
+        recommended=recommended,
+        baseline=baseline,
+        limits=limits,
+        speedup=speedup,
+        stages=stages,
+    )
+    return made
+
+
+def render(
+    results: Results,
+    *,
+    examples: Sequence[Example],
+    threshold: float | None,
+    card: str,
+    parameters: Mapping[str, Any],
+) -> str:
+    """The whole page.
+
+    Args:
+        threshold: the score at which the examples are shown.
+        card: the model card, markdown.
+        parameters: the sections of `params.yaml` that the report reads.
+    """
+    return (
+        environment(autoescape=True)
+        .get_template("page.html")
+        .render(
+            results=results,
+            sources=results.sources.read,
+            device=device_name(results.hardware),
+            examples=examples,
+            threshold=threshold,
+            card=_markdown(card),
+            parameters=flatten(parameters),
+            hardware=flatten(results.hardware),
+            frontiers={name: charts.frontier(s) for name, s in results.searches.items()},
+            waterfalls={name: charts.waterfall(s) for name, s in results.searches.items()},
+            curves={name: charts.curves(table) for name, table in results.histories.items()},
+            plotly=plotly_script(),
+            style=(HERE / "page.css").read_text(),
+            script=(HERE / "page.js").read_text(),
+        )
+    )
+
+
+def plotly_script() -> str:
+    """The charting library, to be written into the page: it must work without a network."""
+    import plotly
+
+    return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text()
+
+
+def device_name(hardware: Mapping[str, Any]) -> str:
+    """What to call the measured device."""
+    return str(hardware.get("device", "this device"))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys, in their own order."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def limits(target: TargetResult) -> list[dict[str, Any]]:
+    """Each limit of the search with what was shipped; `met` is None where there is no limit."""
+    asked = target.search["limits"]
+    latency = (target.latency.get("int8") or {}).get("p50_ms")
+    accuracy = target.evaluate.get("AP")
+    rows = [
+        ("median latency", "at most", "ms", asked["max_latency_ms"], latency, -1),
+        ("AP", "at least", "ap", asked["min_ap"], accuracy, 1),
+    ]
+    return [
+        {
+            "name": name,
+            "bound": bound,
+            "unit": unit,
+            "limit": limit,
+            "shipped": shipped,
+            "met": None if limit is None or shipped is None else sign * (shipped - limit) >= 0,
+        }
+        for name, bound, unit, limit, shipped, sign in rows
+    ]
+
+
+def speedup(target: TargetResult) -> float | None:
+    """Float latency over the shipped model's, both measured in the same runtime."""
+    found = target.latency
+    return words.ratio(
+        (found.get("float") or {}).get("p50_ms"), (found.get("int8") or {}).get("p50_ms")
+    )
+
+
+def stages(code: str) -> list[dict[str, Any]]:
+    """What a code says, stage by stage; empty if it is no code of this search space."""
+    try:
+        architecture = Architecture.parse(code)
+    except UsageError:
+        return []
+    blocks = {"q": "QARepVGG", "d": "depthwise"}
+    return [
+        {
+            "name": name,
+            "block": blocks[stage.block],
+            "depth": stage.depth,
+            "channels": architecture.hidden(index),
+            "concat": stage.concat,
+        }
+        for index, (name, stage) in enumerate(zip(STAGE_NAMES, architecture.stages, strict=True))
+    ]
+
+
+def _markdown(text: str) -> str:
+    """Markdown to HTML without raw HTML, links or images: class names in it are not trusted."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    html: str = parser.disable(["link", "image", "autolink", "reference"]).render(text)
+    return html

@@ -1,0 +1,48 @@
+"""Distil the searched student from the teacher (Hinton et al. 2015, arXiv:1503.02531)."""
+
+from pathlib import Path
+
+from frontier.data.packing import load_split
+from frontier.files import read_json
+from frontier.metrics import coco_metrics
+from frontier.models.architecture import Architecture
+from frontier.models.detector import load_detector, save_detector
+from frontier.models.inference import detect, truth_of
+from frontier.models.supernet import load_supernet
+from frontier.params import Distill, Recipe, Run, Section
+from frontier.stages import Inputs
+from frontier.training.loop import Training, training_device, write_history
+from frontier.training.recipes import distilled
+from frontier.training.sources import batch_source, labelled_splits
+
+
+class Params(Section):
+    run: Run
+    recipe: Recipe
+    distill: Distill
+
+
+def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
+    pack = inputs.path("pack/main")
+    device = training_device(params.run)
+    chosen = read_json(inputs.path(f"search/{inputs.target}") / "search.json")["recommended"]
+    architecture = Architecture.parse(chosen["architecture"])
+    supernet, classes = load_supernet(inputs.path("supernet"))
+    student = supernet.extract(architecture).to(device)
+    teacher = load_detector(inputs.path("teacher")).module.to(device)
+    training = Training(
+        student,
+        params.recipe,
+        params.distill.steps,
+        inputs.work,
+        params.run,
+        distilled(student, teacher, params.distill),
+    )
+    splits = labelled_splits(pack, inputs.path("pseudo_label"))
+    history = training.fit(batch_source(splits, params.recipe, params.run, architecture.image_side))
+    save_detector(student, classes, out)
+    write_history(history, out / "history.csv")
+    validation = load_split(pack, "val")
+    found = detect(student.deploy().to(device), validation, architecture.image_side)
+    quality = coco_metrics(truth_of(validation), found)
+    return {"AP": quality["AP"], "AP50": quality["AP50"], "loss": history[-1]["loss"]}

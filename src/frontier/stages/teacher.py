@@ -1,0 +1,53 @@
+"""Train the largest network on the real labels; it teaches the ones that follow."""
+
+from pathlib import Path
+
+from frontier import tracking
+from frontier.data.packing import load_meta, load_split
+from frontier.files import write_json
+from frontier.metrics import coco_metrics
+from frontier.models.detector import Detector, load_detector, save_detector
+from frontier.models.inference import detect, truth_of
+from frontier.models.transfer import transfer
+from frontier.params import Recipe, Run, Section, Space, Teacher
+from frontier.stages import Inputs
+from frontier.training.loop import Training, training_device, write_history
+from frontier.training.recipes import supervised
+from frontier.training.sources import batch_source, random_side
+
+
+class Params(Section):
+    run: Run
+    space: Space
+    recipe: Recipe
+    teacher: Teacher
+
+
+def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
+    pack = inputs.path("pack/main")
+    device = training_device(params.run)
+    pretrained = load_detector(inputs.path("pretrain"))
+    classes = load_meta(pack).classes
+    detector = Detector(pretrained.architecture, len(classes))
+    kept = transfer(pretrained, detector, classes)
+    tracking.log_params({"classes_kept_from_pretraining": ", ".join(kept) or "none"})
+    detector.to(device)
+    training = Training(
+        detector,
+        params.recipe,
+        params.teacher.steps,
+        inputs.work,
+        params.run,
+        supervised(detector),
+    )
+    side = random_side(params.space.image_sizes, params.run.seed + 1)
+    history = training.fit(
+        batch_source([load_split(pack, "train")], params.recipe, params.run, side)
+    )
+    save_detector(detector, classes, out)
+    write_history(history, out / "history.csv")
+    validation = load_split(pack, "val")
+    found = detect(detector.deploy().to(device), validation, detector.architecture.image_side)
+    quality = coco_metrics(truth_of(validation), found)
+    write_json(out / "quality.json", quality)
+    return {"AP": quality["AP"], "AP50": quality["AP50"], "loss": history[-1]["loss"]}

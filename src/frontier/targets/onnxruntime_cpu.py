@@ -1,0 +1,33 @@
+"""ONNX Runtime on an x86 CPU: the artifact is the full ONNX model."""
+
+import shutil
+from pathlib import Path
+
+from frontier import params
+from frontier.runtime.session import OnnxSession
+from frontier.targets.base import Spelling
+
+
+class OnnxRuntimeCpu:
+    """Measured: uint8 x int8 is 2.7x faster than float with VNNI, int8 x int8 no faster at all."""
+
+    int8_spelling: Spelling = "u8s8"
+    artifact = "model.onnx"
+    includes_postprocess = True
+    timeable = True
+
+    def __init__(self, target: params.Target) -> None:
+        self.params = target
+
+    def unavailable(self) -> str:
+        return ""
+
+    def build(self, model: Path, out: Path) -> Path:
+        """The ONNX file is the artifact; loading it once proves that the runtime takes it."""
+        path = out / self.artifact
+        shutil.copyfile(model, path)
+        OnnxSession(path, threads=1)
+        return path
+
+    def load(self, artifact: Path, threads: int) -> OnnxSession:
+        return OnnxSession(artifact, threads)

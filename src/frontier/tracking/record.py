@@ -1,0 +1,343 @@
+"""The relay: one pipeline run in MLflow, fed from the stages' journals while they run."""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from frontier.files import atomic_write, lock
+from frontier.params import load_yaml
+from frontier.tracking import process_identity, read_events
+
+EXPERIMENT = "frontier"
+PARENT_TAG = "mlflow.parentRunId"
+WAIT_S = 60.0
+CLOSE_S = 60.0
+FLUSH_S = 2.0
+MAX_BATCH = 900  # MLflow takes 1000 metrics and 100 params at a time
+
+
+def quiet_environment() -> None:
+    """No telemetry, no progress bars; before mlflow is imported."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def tracking_uri(root: Path) -> str:
+    return f"sqlite:///{root / 'mlruns' / 'mlflow.db'}"
+
+
+def connect(root: Path) -> tuple[Any, str]:
+    """The client and the experiment's id; a fresh database is made by one process, alone."""
+    quiet_environment()
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    (root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
+    with lock(root / ".work" / "locks" / "mlflow.lock"):
+        mlflow.set_tracking_uri(tracking_uri(root))
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is not None:
+            return client, experiment.experiment_id
+        artifacts = (root / "mlruns" / "artifacts").as_uri()
+        return client, client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+
+
+@dataclass
+class StageRecord:
+    """What is known of one stage's run; `unsent` events stay until MLflow has taken them."""
+
+    stage: str
+    run_id: str | None = None
+    unsent: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    last_step: int = 0
+    flushed: float = 0.0
+    monitor: Any = None
+
+
+class Tracker:
+    """One pipeline run in MLflow: a parent, and a child per stage that ran.
+
+    Every call to mlflow happens on one daemon thread, so that a slow or broken store delays no
+    stage and changes no result: the first trouble is told once, what could not be sent is spooled
+    in `.work/journals/unsent/` and sent by the next run.
+    """
+
+    def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
+        self.root = root
+        self.parent: str | None = None
+        self._warn = warn
+        self._troubled = False
+        self._client: Any = None
+        self._experiment = ""
+        self._records: dict[str, StageRecord] = {}
+        self._queue: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        threading.Thread(target=self._work, daemon=True, name="tracking").start()
+
+    # ------------------------------------------------ called by the flow, from any thread
+
+    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Open the parent run, without waiting: mlflow takes seconds to import."""
+        self._submit(lambda: self._start(name, params, tags))
+
+    def child(self, stage: str) -> str | None:
+        """A run for a stage that is about to start; None where tracking cannot give one."""
+        record = StageRecord(stage)
+        self._records[stage] = record
+        self._wait(self._submit(lambda: self._open(record)), WAIT_S)
+        return record.run_id
+
+    def take(self, stage: str, event: dict[str, Any]) -> None:
+        """Pass on one journal event."""
+        record = self._records[stage]
+        record.unsent.append(event)
+        if time.monotonic() - record.flushed > FLUSH_S:
+            record.flushed = time.monotonic()
+            self._submit(lambda: self._flush(record))
+
+    def end_child(self, stage: str, outcome: str) -> None:
+        """Close a stage's run as FINISHED, FAILED or KILLED; forget one that was not needed."""
+        record = self._records[stage]
+        self._submit(lambda: self._flush(record))
+        self._submit(lambda: self._close(record, outcome))
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        self._submit(lambda: self._tag(self.parent, tags))
+
+    def log_parent(self, metrics: Mapping[str, float], artifacts: Mapping[str, Path]) -> None:
+        """The whole run's numbers, and files by the folder to put them in."""
+        self._submit(lambda: self._log_parent(metrics, artifacts))
+
+    def call(self, work: Callable[[Any, str | None], Any]) -> Any:
+        """`work(client, parent run id)` on the tracking thread; None where that failed."""
+        return self._wait(self._submit(lambda: work(self._client, self.parent)), CLOSE_S)
+
+    def finish(self, status: str) -> None:
+        """End the parent run and spool what could not be sent."""
+        self._wait(self._submit(lambda: self._end(self.parent, status)), CLOSE_S)
+        for record in self._records.values():
+            if record.unsent:
+                self._spool(record)
+
+    # ------------------------------------------------ the tracking thread
+
+    def _submit(self, work: Callable[[], Any]) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self._queue.put((work, future))
+        return future
+
+    def _wait(self, future: "Future[Any]", seconds: float) -> Any:
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            self._trouble(f"no answer within {seconds:.0f} s")
+            return None
+
+    def _work(self) -> None:
+        while True:
+            work, future = self._queue.get()
+            try:
+                future.set_result(work())
+            except Exception as error:
+                self._trouble(f"{type(error).__name__}: {error}")
+                future.set_result(None)
+
+    def _trouble(self, what: str) -> None:
+        if not self._troubled:
+            self._troubled = True
+            self._warn(f"mlflow: {what.splitlines()[0][:300]}; the run goes on, its record waits")
+
+    def _start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        self._client, self._experiment = connect(self.root)
+        end_abandoned(self._client, self._experiment)
+        run = self._client.create_run(
+            self._experiment, run_name=name, tags={**tags, **_process_tags()}
+        )
+        self.parent = run.info.run_id
+        self._log_params(self.parent, params)
+        self._replay()
+
+    def _open(self, record: StageRecord) -> None:
+        tags = {PARENT_TAG: self.parent, "frontier.stage": record.stage, **_process_tags()}
+        assert self.parent, "the parent run could not be opened"
+        run = self._client.create_run(self._experiment, run_name=record.stage, tags=tags)
+        record.run_id = run.info.run_id
+
+    def _flush(self, record: StageRecord) -> None:
+        """Send what has gathered; only what MLflow took is forgotten."""
+        events = list(record.unsent)
+        if not events:
+            return
+        if record.run_id is None:
+            self._open(record)
+        metrics: list[Any] = []
+        for event in events:
+            metrics += self._send(record, event)
+        for start in range(0, len(metrics), MAX_BATCH):
+            self._client.log_batch(record.run_id, metrics=metrics[start : start + MAX_BATCH])
+        del record.unsent[: len(events)]
+
+    def _send(self, record: StageRecord, event: dict[str, Any]) -> list[Any]:
+        """Everything but metrics at once; metrics are returned, to go in batches."""
+        match event["event"]:
+            case "start":
+                self._adopt(record, event)
+            case "params":
+                self._log_params(record.run_id, event["params"])
+            case "artifact" | "moved":
+                record.artifacts.append(event)
+            case "metrics":
+                record.last_step = max(record.last_step, event["step"])
+                return _metrics(event["metrics"], event["step"], event["time"])
+            case "end":
+                self._tag(record.run_id, {"frontier.seconds": f"{event['seconds']:.3f}"})
+                return _metrics(event["metrics"], record.last_step, event["time"])
+            case "failed":
+                self._tag(record.run_id, {"frontier.failure": event["message"][:5000]})
+        return []
+
+    def _adopt(self, record: StageRecord, event: dict[str, Any]) -> None:
+        """A resumed stage goes on in its own run, now under this parent."""
+        older = event["run_id"]
+        if older and older != record.run_id:
+            self._client.delete_run(record.run_id)
+            record.run_id = older
+            self._client.update_run(older, status="RUNNING")
+            self._tag(older, {PARENT_TAG: str(self.parent), **_process_tags()})
+        if record.monitor is None:
+            record.monitor = _start_monitor(record.run_id)
+
+    def _close(self, record: StageRecord, outcome: str) -> None:
+        if record.run_id is None:
+            return
+        if record.monitor is not None:
+            record.monitor.finish()
+        if outcome in {"cached", "unchanged"}:
+            self._client.delete_run(record.run_id)
+            return
+        for name, value in _lock_entries(self.root, record.stage, "outs").items():
+            self._tag(record.run_id, {f"dvc.out.{name}": value})
+        self._log_inputs(record)
+        self._upload(record)
+        status = {"ran": "FINISHED", "killed": "KILLED"}.get(outcome, "FAILED")
+        self._end(record.run_id, status)
+
+    def _log_inputs(self, record: StageRecord) -> None:
+        """The stage's data as MLflow datasets, each with its DVC hash as digest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(name, md5, "dvc", json.dumps({"path": name, "md5": md5})),
+                [InputTag("mlflow.data.context", "input")],
+            )
+            for name, md5 in _lock_entries(self.root, record.stage, "deps").items()
+            if name.startswith("data/")
+        ]
+        if inputs:
+            self._client.log_inputs(record.run_id, inputs)
+
+    def _upload(self, record: StageRecord) -> None:
+        moved = {e["source"]: e["destination"] for e in record.artifacts if e["event"] == "moved"}
+        for event in record.artifacts:
+            if event["event"] == "artifact":
+                self._log_artifact(record.run_id, _moved(event["path"], moved), event["folder"])
+
+    def _log_artifact(self, run_id: str | None, path: Path, folder: str) -> None:
+        if path.is_dir():
+            self._client.log_artifacts(run_id, str(path), folder or path.name)
+        elif path.is_file():
+            self._client.log_artifact(run_id, str(path), folder or None)
+
+    def _log_parent(self, metrics: Mapping[str, float], artifacts: Mapping[str, Path]) -> None:
+        self._client.log_batch(self.parent, metrics=_metrics(metrics, 0, time.time()))
+        for folder, path in artifacts.items():
+            self._log_artifact(self.parent, path, folder)
+
+    def _log_params(self, run_id: str | None, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        entries = [Param(name, str(value)[:5000]) for name, value in params.items()]
+        for start in range(0, len(entries), 100):
+            self._client.log_batch(run_id, params=entries[start : start + 100])
+
+    def _tag(self, run_id: str | None, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        # MLflow allows no @ in a name
+        entries = [RunTag(name.replace("@", ":"), value) for name, value in tags.items()]
+        self._client.log_batch(run_id, tags=entries)
+
+    def _end(self, run_id: str | None, status: str) -> None:
+        self._client.set_terminated(run_id, status)
+
+    def _spool(self, record: StageRecord) -> None:
+        folder = self.root / ".work" / "journals" / "unsent"
+        lines = [{"event": "spooled", "stage": record.stage, "run_id": record.run_id}]
+        lines += record.unsent
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        atomic_write(folder / f"{time.time_ns()}-{record.stage}.jsonl", text)
+
+    def _replay(self) -> None:
+        """Send what earlier runs could not; MLflow keeps equal metrics once."""
+        for path in sorted((self.root / ".work" / "journals" / "unsent").glob("*.jsonl")):
+            context, *events = [event for _, event in read_events(path)]
+            record = StageRecord(context["stage"], context["run_id"], events)
+            self._flush(record)
+            self._upload(record)
+            failed = any(event["event"] == "failed" for event in events)
+            self._end(record.run_id, "FAILED" if failed else "FINISHED")
+            path.unlink()
+
+
+def end_abandoned(client: Any, experiment: str) -> None:
+    """End as KILLED every run whose process is gone, as after `kill -9`."""
+    running = client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1000)
+    for run in running:
+        process = run.data.tags.get("frontier.process")
+        if process and process != process_identity(int(process.split(":")[0])):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _process_tags() -> dict[str, str]:
+    return {"frontier.process": process_identity(os.getpid())}
+
+
+def _metrics(values: Mapping[str, float], step: int, when: float) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [Metric(name, value, int(when * 1000), step) for name, value in values.items()]
+
+
+def _start_monitor(run_id: str | None) -> Any:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+        run_id, sampling_interval=2, samples_before_logging=5
+    )
+    monitor.start()  # type: ignore[no-untyped-call]
+    return monitor
+
+
+def _lock_entries(root: Path, stage: str, kind: str) -> dict[str, str]:
+    """Path -> DVC hash of a stage's `deps` or `outs`, from dvc.lock."""
+    entry = load_yaml(root / "dvc.lock")["stages"].get(stage, {})
+    return {item["path"]: item["md5"] for item in entry.get(kind, [])}
+
+
+def _moved(path: str, moved: Mapping[str, str]) -> Path:
+    for source, destination in moved.items():
+        if Path(path).is_relative_to(source):
+            return Path(destination) / Path(path).relative_to(source)
+    return Path(path)

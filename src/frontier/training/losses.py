@@ -1,0 +1,139 @@
+"""The loss of the detector: varifocal + GIoU + distribution focal, by one shared assignment.
+
+Reference: PP-YOLOE (arXiv:2203.16250); GFL (arXiv:2006.04388); VarifocalNet (arXiv:2008.13367);
+GIoU (arXiv:1902.09630). B batch, A anchors, P positives, R bins.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from frontier.models.detector import REG_MAX, Outputs, decode_boxes, expected_distances
+from frontier.training.assigner import Assignment, assign
+
+CLASS_WEIGHT = 1.0
+BOX_WEIGHT = 2.5
+DFL_WEIGHT = 0.5
+
+
+class Losses(NamedTuple):
+    """Weighted scalar terms; `total` is their sum."""
+
+    total: Tensor
+    class_loss: Tensor
+    box_loss: Tensor
+    dfl_loss: Tensor
+
+
+class Grid(NamedTuple):
+    """Anchors of one input side: `centres [A, 2]` and `strides [A, 1]`, pixels."""
+
+    centres: Tensor
+    strides: Tensor
+
+
+def predicted_boxes(outputs: Outputs, grid: Grid) -> Tensor:
+    """`[B, A, 4]` boxes xyxy, pixels."""
+    values = torch.arange(REG_MAX + 1, dtype=torch.float32, device=outputs.bins.device)
+    distances = expected_distances(outputs.bins.float(), values) * grid.strides
+    return decode_boxes(grid.centres, distances)
+
+
+def assignment_of(
+    outputs: Outputs, grid: Grid, boxes_xyxy: Tensor, labels: Tensor, ignore: Tensor
+) -> Assignment:
+    scores = outputs.logits.detach().float().sigmoid()
+    boxes = predicted_boxes(outputs, grid).detach()
+    return assign(scores, boxes, grid.centres, boxes_xyxy, labels, ignore)
+
+
+def varifocal(logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
+    """Elementwise: positives weighted by their target, negatives by `alpha * p ** gamma`."""
+    probabilities = logits.detach().sigmoid()
+    weight = torch.where(targets > 0, targets, alpha * probabilities.pow(gamma))
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
+
+
+def giou(first: Tensor, second: Tensor) -> Tensor:
+    """Generalised IoU of paired boxes `[P, 4]`: in (-1, 1]."""
+    intersection = (
+        (torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2]))
+        .clamp_min(0)
+        .prod(1)
+    )
+    areas = [(b[:, 2:] - b[:, :2]).clamp_min(0).prod(1) for b in (first, second)]
+    union = areas[0] + areas[1] - intersection
+    hull = (
+        torch.maximum(first[:, 2:], second[:, 2:]) - torch.minimum(first[:, :2], second[:, :2])
+    ).prod(1)
+    return intersection / union.clamp_min(1e-9) - (hull - union) / hull.clamp_min(1e-9)
+
+
+def distribution_focal(bins: Tensor, distances: Tensor) -> Tensor:
+    """Cross-entropy on the two bins beside each distance; `[P, 4, R]`, `[P, 4]` in strides."""
+    distances = distances.clamp(0, REG_MAX - 0.01)
+    lower = distances.floor().long()
+    share = distances - lower
+    log_p = bins.log_softmax(-1)
+    below = log_p.gather(-1, lower[..., None]).squeeze(-1)
+    above = log_p.gather(-1, lower[..., None] + 1).squeeze(-1)
+    return -(below * (1 - share) + above * share)
+
+
+def class_targets(assignment: Assignment, num_classes: int) -> Tensor:
+    """Soft class targets `[B, A, K]`: the normalised alignment at the assigned class."""
+    one_hot = F.one_hot(assignment.labels, num_classes).float()
+    return one_hot * assignment.scores[..., None]
+
+
+def detection_losses(outputs: Outputs, assignment: Assignment, grid: Grid) -> Losses:
+    """The three terms, each divided by the sum of assigned scores (at least 1)."""
+    logits = outputs.logits.float()
+    normaliser = assignment.scores.sum().clamp_min(1.0)
+    elementwise = varifocal(logits, class_targets(assignment, logits.shape[-1]))
+    class_loss = (elementwise * ~assignment.ignored[..., None]).sum() / normaliser
+
+    where = assignment.positive
+    weight = assignment.scores[where]
+    true_boxes = assignment.boxes_xyxy[where]
+    image, anchor = where.nonzero(as_tuple=True)
+    bins = outputs.bins[image, anchor].float()
+    centres, strides = grid.centres[anchor], grid.strides[anchor]
+    values = torch.arange(REG_MAX + 1, dtype=torch.float32, device=bins.device)
+    boxes = decode_boxes(centres, expected_distances(bins, values) * strides)
+    box_loss = ((1 - giou(boxes, true_boxes)) * weight).sum() / normaliser
+    wanted = torch.cat([centres - true_boxes[:, :2], true_boxes[:, 2:] - centres], 1) / strides
+    dfl_loss = (distribution_focal(bins, wanted).mean(1) * weight).sum() / normaliser
+
+    terms = (CLASS_WEIGHT * class_loss, BOX_WEIGHT * box_loss, DFL_WEIGHT * dfl_loss)
+    return Losses(sum(terms[1:], terms[0]), *terms)
+
+
+def taught_losses(
+    outputs: Outputs,
+    teacher: Outputs,
+    assignment: Assignment,
+    *,
+    class_weight: float = 1.0,
+    box_weight: float = 1.0,
+) -> Tensor:
+    """What a student learns from a teacher's outputs on the same grid.
+
+    Classes: quality focal to the teacher's soft scores. Boxes: KL between bin distributions at the
+    positives, weighted by their scores.
+
+    Reference: GFL (arXiv:2006.04388) equation 6; LD, Zheng et al. 2022 (arXiv:2102.12252).
+    """
+    normaliser = assignment.scores.sum().clamp_min(1.0)
+    soft = teacher.logits.detach().float().sigmoid()
+    logits = outputs.logits.float()
+    focus = (soft - logits.detach().sigmoid()).abs().pow(2)
+    class_loss = F.binary_cross_entropy_with_logits(logits, soft, reduction="none") * focus
+    where = assignment.positive
+    student_bins = outputs.bins[where].float().log_softmax(-1)
+    teacher_bins = teacher.bins[where].detach().float().log_softmax(-1)
+    divergence = F.kl_div(student_bins, teacher_bins, reduction="none", log_target=True).sum(-1)
+    box_loss = (divergence.mean(1) * assignment.scores[where]).sum()
+    return (class_weight * class_loss.sum() + box_weight * box_loss) / normaliser

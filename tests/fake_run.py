@@ -1,0 +1,381 @@
+"""Test data: a small made-up set of stage outputs in the formats that the report reads.
+
+Nothing here was measured. It exists so that the page can be tested in milliseconds, with the
+awkward parts (absent classes, skipped stages, targets that were not run, hostile names) in reach.
+"""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from frontier import files
+from frontier.data.catalog import write_catalog
+from frontier.params import Params, load_params
+
+PROJECT = Path(__file__).parent.parent
+HOSTILE = "<script>alert('x')</script> & \"$co\"|[a](javascript:b)"
+CLASSES = ["bolt", "nut", HOSTILE, "washer", "clip"]
+SIDE = 240
+BASE = "w0.25-r192-h0.5-q2x32-q3x64-q5x96-q2x192-q2x64-q2x48-q2x64-q2x64"
+
+
+def write_run(root: Path, **variant: Any) -> Params:
+    """Write a whole made-up run below `root / "data"` and return its parameters.
+
+    Args:
+        variant: `pseudo="skipped"`, `feasible=False`, `answer="float"`, `measured=False`,
+            `max_latency_ms=...`, `min_ap=...`, `residual=0.0`.
+    """
+    data = root / "data"
+    files.write_json(
+        data / "hardware.json",
+        {
+            "device": "Test CPU @ 2.60GHz",
+            "cores": 2,
+            "flags": ["avx512_vnni"],
+            "runtimes": {"onnxruntime": "1.31.1"},
+        },
+    )
+    truth = _catalog(root, data / "ingest")
+    _verdict(data / "validate")
+    _trainings(data)
+    _audit(data / "pseudo_label", variant.get("pseudo", "done"))
+    _search(data / "search" / "onnxruntime-cpu", variant)
+    measured = variant.get("measured", True)
+    _target(data, "onnxruntime-cpu", variant, truth if measured else None)
+    _target(data, "tensorrt", variant, None)
+    values = load_params(PROJECT / "params.yaml").model_dump(mode="json", by_alias=True)
+    for name in ("max_latency_ms", "min_ap"):
+        values["search"][name] = variant.get(name)
+    return Params.model_validate(values)
+
+
+def _catalog(root: Path, folder: Path) -> pd.DataFrame:
+    """Twelve test images of coloured boxes; image 7 is empty, image 8 has a crowd box."""
+    generator = np.random.default_rng(0)
+    image_root = folder / "synthetic" / "images"
+    image_root.mkdir(parents=True)
+    images, boxes = [], []
+    for image_id in range(12):
+        picture = Image.new("RGB", (SIDE + 80, SIDE), (96, 110, 104))
+        pencil = ImageDraw.Draw(picture)
+        for _ in range(0 if image_id == 7 else 1 + image_id % 5):
+            x, y = generator.integers(4, SIDE - 90, 2).tolist()
+            width, height = generator.integers(24, 84, 2).tolist()
+            label = int(generator.integers(0, len(CLASSES) - 1))
+            color = tuple(int(c) for c in generator.integers(60, 230, 3))
+            pencil.rectangle((x, y, x + width, y + height), fill=color)
+            boxes.append(_box(len(boxes), image_id, label, (x, y, width, height)))
+        if image_id == 8:
+            boxes.append(_box(len(boxes), image_id, 0, (180, 20, 120, 90), is_crowd=True))
+        name = f"image {image_id}.png"
+        picture.save(image_root / name)
+        images.append(
+            {
+                "image_id": image_id,
+                "split": "test",
+                "file_name": name,
+                **dict.fromkeys(("width", "declared_width"), SIDE + 80),
+                **dict.fromkeys(("height", "declared_height"), SIDE),
+                "sha256": files.sha256(image_root / name),
+                "phash": f"{image_id:016x}",
+                "status": "ok",
+            }
+        )
+    info = {
+        "name": "made-up workshop parts",
+        "source": "synthetic",
+        "image_root": image_root.relative_to(root).as_posix(),
+        "unlabelled_root": None,
+        "classes": [{"category_id": 10 + i, "name": name} for i, name in enumerate(CLASSES)],
+    }
+    write_catalog(folder / "catalog", info, images, boxes, [])
+    files.write_manifest(folder)
+    return pd.DataFrame(boxes)
+
+
+def _box(
+    box_id: int, image_id: int, label: int, xywh: tuple[float, ...], *, is_crowd: bool = False
+) -> dict[str, Any]:
+    return {
+        "box_id": box_id,
+        "image_id": image_id,
+        "split": "test",
+        "category_id": 10 + label,
+        **{key: float(value) for key, value in zip("xywh", xywh, strict=True)},
+        "is_crowd": is_crowd,
+    }
+
+
+def _verdict(folder: Path) -> None:
+    expectations = [
+        ("boxes-inside-image", "warning", False, 3, 840, "3 boxes cross the border; clipped"),
+        ("known-categories", "critical", True, 0, 840, "every box has a known category"),
+        ("no-split-leakage", "critical", True, 0, 241, "no image stands in two splits"),
+    ]
+    counts = {"images_in": 241, "images_used": 240, "images_quarantined": 1}
+    counts |= {"boxes_in": 845, "boxes_used": 838, "boxes_repaired": 3, "boxes_dropped": 2}
+    names = ("code", "severity", "success", "unexpected", "total", "message")
+    truncated = {"split": "train", "image_id": 3, "file_name": "<b>3.png", "code": "truncated"}
+    splits = {"train": (180, 640), "val": (24, 90), "test": (36, 108)}
+    files.write_json(
+        folder / "verdict.json",
+        {
+            "passed": True,
+            "expectations": [
+                {**dict(zip(names, row, strict=True)), "sample": []} for row in expectations
+            ],
+            "quarantined": [truncated],
+            "repaired": [],
+            "dropped": [],
+            "counts": counts,
+            "splits": {name: {"images": i, "boxes": b} for name, (i, b) in splits.items()},
+            "classes": [
+                {"name": name, "train": 128, "val": 18, "test": 0 if name == "clip" else 27}
+                for name in CLASSES
+            ],
+        },
+    )
+    files.write_manifest(folder)
+
+
+def _trainings(data: Path) -> None:
+    for name, steps in (("teacher", 400), ("supernet", 250), ("distill/onnxruntime-cpu", 500)):
+        path = data / name / "history.csv"
+        path.parent.mkdir(parents=True)
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["step", "lr", "loss", "class_loss", "box_loss", "dfl_loss", "AP"])
+            for step in range(0, steps, 5):
+                part = 1.5 * np.exp(-step / 120) + 0.1 * np.sin(step) + 0.6
+                score = f"{0.4 * (1 - np.exp(-step / 150)):.4f}" if step % 50 == 0 else ""
+                writer.writerow([step, 0.002, 3 * part, part, part * 1.2, part * 0.8, score])
+    files.write_json(data / "teacher" / "quality.json", {"AP": 0.512, "AP50": 0.731})
+    for folder in ("teacher", "supernet", "distill/onnxruntime-cpu"):
+        files.write_manifest(data / folder)
+
+
+def _audit(folder: Path, status: str) -> None:
+    audit: dict[str, Any] = {"status": "skipped", "reason": "the dataset has no unlabelled images"}
+    if status == "done":
+        audit = {
+            "status": "done",
+            "reason": "wanted precision 0.8, measured on val",
+            "thresholds": {name: None if name == "clip" else 0.41 for name in CLASSES},
+            "precision": {
+                name: [None, None, None] if name == "clip" else [0.86, 0.79, 0.92]
+                for name in CLASSES
+            },
+            "counts": {
+                "images_in": 320,
+                "images_kept": 233,
+                "boxes_kept": 871,
+                "boxes_ignored": 402,
+            },
+        }
+    files.write_json(folder / "audit.json", audit)
+    files.write_manifest(folder)
+
+
+def _search(folder: Path, variant: dict[str, Any]) -> None:
+    feasible = variant.get("feasible", True)
+    names = ["baseline", "smallest", "largest", *["found"] * 9]
+    generator = np.random.default_rng(1)
+    timed = []
+    for index, name in enumerate(names):
+        cost = {"baseline": 1.0, "smallest": 0.25, "largest": 2.6}.get(name, 0.3 + 0.2 * index)
+        ap = float(0.42 * (1 - np.exp(-2.2 * cost)) + generator.normal(0, 0.012))
+        ap -= 0.05 if name == "baseline" else 0.0
+        latency, float_latency = 1.9 * cost + 0.25, 3.4 * cost + 0.3
+        timed.append(
+            {
+                "name": name,
+                "architecture": BASE
+                if name == "baseline"
+                else BASE.replace("q5x96", f"d{index}x96c"),
+                "AP": ap,
+                "AP_interval": [ap - 0.03, ap + 0.03],
+                "latency_p50_ms": latency,
+                "latency_interval_ms": [latency * 0.97, latency * 1.04],
+                "latency_float_p50_ms": float_latency,
+                "latency_float_interval_ms": [float_latency * 0.98, float_latency * 1.03],
+                "gmac": 0.2 * cost,
+                "parameters": int(6e5 * cost),
+                "stable": index != 7,
+                "on_frontier": False,
+                "recommended": feasible and index == 5,
+            }
+        )
+    best = 0.0
+    for point in sorted(timed, key=lambda p: p["latency_p50_ms"]):
+        point["on_frontier"], best = point["AP"] > best, max(best, point["AP"])
+    base, answer = timed[0], timed[5]
+    gain = answer["latency_p50_ms"] - base["latency_p50_ms"]
+    gain_ap = answer["AP"] - base["AP"]
+    residual = variant.get("residual", 0.04)
+    edits = [
+        ("backbone stage 3: depth 5 -> 3", 0.9, 0.4),
+        ("neck up 1: block QARepVGG -> depthwise", -0.3, 0.5),
+        ("input side 192 -> 224", 0.4, 0.1),
+    ]
+    walk = [
+        {
+            "edit": edit,
+            "delta_ms": share * (gain - residual),
+            "delta_AP": share_ap * gain_ap,
+            "text": f"{edit} changed the latency by {share * (gain - residual):+.2f} ms "
+            f"and AP by {share_ap * gain_ap:+.3f}.",
+        }
+        for edit, share, share_ap in edits
+    ]
+    files.write_json(
+        folder / "search.json",
+        {
+            "target": "onnxruntime-cpu",
+            "evaluated": [
+                {
+                    "architecture": BASE,
+                    "AP": 0.3,
+                    "AP_before_recalibration": 0.01,
+                    "gmac": 0.2,
+                    "parameters": 600000,
+                }
+            ]
+            * 28,
+            "timed": timed,
+            "recommended": {
+                "architecture": answer["architecture"],
+                "reason": "Fastest of the timed architectures whose lower AP bound is above the "
+                "baseline's AP: 0.41 ms faster in INT8 at equal accuracy.",
+            }
+            if feasible
+            else {
+                "architecture": None,
+                "reason": "No architecture runs in 0.10 ms; the nearest takes 0.73 ms.",
+            },
+            "baseline": {
+                "architecture": BASE,
+                "AP": base["AP"],
+                "latency_p50_ms": base["latency_p50_ms"],
+            },
+            "limits": {
+                "max_latency_ms": variant.get("max_latency_ms"),
+                "min_ap": variant.get("min_ap"),
+            },
+            "feasible": feasible,
+            "postmortem": walk if feasible else [],
+            "postmortem_residual": {"ms": residual, "AP": 0.0},
+            "estimator": {"tau": 0.83, "mape": 0.06, "n": 12},
+            "predictor": {"tau": 0.61 if feasible else None},
+        },
+    )
+    files.write_manifest(folder)
+
+
+def _target(data: Path, name: str, variant: dict[str, Any], truth: pd.DataFrame | None) -> None:
+    run = truth is not None
+    reason = None if run else "no NVIDIA GPU here: the engine was built ahead of time for a T4"
+    groups = [
+        ("backbone.stem", 1, "int8", 0.001, 0.02, 0.11, "cheap to quantize"),
+        ("backbone.stage3", 7, "int8", 0.0004, 0.03, 0.52, "no measurable loss"),
+        ("neck.up1", 4, "float32", 0.021, 0.19, 0.08, "loses more AP than the budget allows"),
+        ("head.output", 6, "float32", None, None, None, "boxes and scores stay float by default"),
+    ]
+    keys = ("name", "layers", "precision", "ap_drop", "output_error", "gain_ms", "reason")
+    files.write_json(
+        data / "quantize" / name / "plan.json",
+        {
+            "target": name,
+            "spelling": "u8s8" if run else "s8s8",
+            "answer": variant.get("answer", "hybrid"),
+            "reason": "Kept neck.up1 in float: alone it loses 0.021 AP and gains 0.08 ms.",
+            "groups": [dict(zip(keys, row, strict=True)) for row in groups],
+            "AP_float": 0.447,
+            "AP_int8": 0.441,
+            "AP_all_int8": 0.402,
+            "latency_float_p50_ms": 3.6 if run else None,
+            "latency_int8_p50_ms": 2.0 if run else None,
+        },
+    )
+    files.write_manifest(data / "quantize" / name)
+    _export(data / "export" / name, run, reason)
+    _evaluate(data / "evaluate" / name, truth, reason)
+
+
+def _export(folder: Path, run: bool, reason: str | None) -> None:
+    latency = {
+        precision: {"p50_ms": p50, "interval_ms": [p50 * 0.97, p50 * 1.05], "stable": True}
+        for precision, p50 in (("int8", 2.02), ("float", 3.71), ("pipeline", 4.4))
+    }
+    parity = {"AP_torch": 0.4471, "AP_float": 0.4470, "AP_gap": -0.0001, "max_box_px": 0.012}
+    files.write_json(
+        folder / "bundle" / "detector.json",
+        {
+            "classes": CLASSES,
+            "image_size": 192,
+            "score_threshold": 0.001,
+            "precision": "hybrid INT8",
+            "architecture": BASE,
+            "provenance": {},
+        },
+    )
+    export: dict[str, Any] = {"status": "built-not-run", "reason": reason, "size_bytes": 1412345}
+    if run:
+        export |= {"status": "measured", "reason": "", "parity": parity, "latency": latency}
+        export["size_float_bytes"] = 3912345
+    files.write_json(folder / "export.json", export)
+    files.write_manifest(folder)
+
+
+def _evaluate(folder: Path, truth: pd.DataFrame | None, reason: str | None) -> None:
+    folder.mkdir(parents=True)
+    if truth is None:
+        files.write_json(
+            folder / "evaluate.json", {"status": "built-not-run", "reason": reason, "AP": None}
+        )
+        files.write_manifest(folder)
+        return
+    keys = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100")
+    scores: dict[str, Any] = {key: 0.441 + 0.02 * i for i, key in enumerate(keys)}
+    scores["AP_large"] = None  # no large box in the test split
+    per_class = [
+        {"name": name, "AP": 0.3 + 0.07 * i, "AP_float": 0.31 + 0.07 * i, "boxes": 27}
+        for i, name in enumerate(CLASSES[:-1])
+    ]
+    per_class.append({"name": CLASSES[-1], "AP": None, "AP_float": None, "boxes": 0})
+    # NaN too may stand there: Python's own JSON writes and reads it
+    per_class[1]["AP_float"] = float("nan")
+    evaluate = {
+        "status": "measured",
+        "reason": "",
+        **scores,
+        "AP_interval": [0.415, 0.468],
+        "float": {**scores, "AP": 0.447, "AP_interval": [0.42, 0.473]},
+        "per_class": per_class,
+    }
+    (folder / "evaluate.json").write_text(json.dumps(evaluate))
+    _detections(truth).to_parquet(folder / "detections.parquet")
+    files.write_manifest(folder)
+
+
+def _detections(truth: pd.DataFrame) -> pd.DataFrame:
+    """Most truth boxes, a little off; every fourth missed; some low-scored nonsense."""
+    generator = np.random.default_rng(2)
+    rows = []
+    for index, box in enumerate(truth.itertuples()):
+        if index % 4 != 3:
+            x, y = box.x + generator.normal(0, 2), box.y + generator.normal(0, 2)
+            corners = (x, y, x + box.w, y + box.h)
+            rows.append(
+                (box.image_id, *corners, 0.5 + 0.4 * generator.random(), box.category_id - 10)
+            )
+        rows.append((box.image_id, 5.0, 5.0, 60.0, 50.0, 0.3 * generator.random(), 1))
+    columns = "image_id x1 y1 x2 y2 score label"
+    table = pd.DataFrame(rows, columns=columns.split())
+    table.insert(1, "file_name", [f"image {image_id}.png" for image_id in table["image_id"]])
+    return table.astype({"label": "int64"})

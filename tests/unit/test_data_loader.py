@@ -1,0 +1,167 @@
+"""Packed splits, augmentation and batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from frontier.data.loader import Batch, batches
+from frontier.data.packing import (
+    PackedMeta,
+    PackedSplit,
+    StoredImages,
+    load_split,
+    save_meta,
+    stack_targets,
+)
+from frontier.data.transforms import augmented, plain
+from frontier.params import Augment
+
+SIDE = 128
+AUGMENT = Augment(scale=(0.6, 1.4), translate=0.15, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.5)
+STILL = Augment(scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.5)
+
+
+def split_of(count: int, first_id: int = 0) -> PackedSplit:
+    """Dark 3:4 images with one bright rectangle each, which is their one box."""
+    rng = np.random.default_rng(first_id)
+    pixels = np.full((count, SIDE, SIDE, 3), 114, np.uint8)
+    parts = []
+    for i in range(count):
+        pixels[i, 16:112] = 0
+        x, y = rng.integers((4, 20), (60, 60))
+        w, h = rng.integers(20, 44, 2)
+        pixels[i, y : y + h, x : x + w] = 255
+        parts.append(([[x, y, x + w, y + h]], [i % 3], [0]))
+    ids = np.arange(first_id, first_id + count)
+    sizes = np.tile([240, 320], (count, 1))
+    images = StoredImages(pixels, np.arange(count))
+    return PackedSplit(images, 3, ids, sizes, *stack_targets(parts))
+
+
+def load(splits: list[PackedSplit], start: int = 0, steps: int = 9, **changed: object) -> list:
+    options = {"batch_size": 4, "image_size": lambda step: 64 if step % 2 else 96, "seed": 3}
+    options |= {"augment": AUGMENT, **changed}
+    return list(batches(splits, start=start, steps=steps, **options))
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_resume_gives_the_tail_across_an_epoch() -> None:
+    splits = [split_of(6), split_of(5, first_id=100)]
+    whole, tail = load(splits), load(splits, start=5)
+    assert len(whole) == 9
+    assert all(same(a, b) for a, b in zip(whole[5:], tail, strict=True))
+
+
+def test_each_epoch_shows_every_image_once_in_its_own_order() -> None:
+    ids = np.concatenate([b.image_ids for b in load([split_of(12)], steps=6)])
+    assert sorted(ids[:12]) == sorted(ids[12:]) == list(range(12))
+    assert list(ids[:12]) != list(ids[12:])
+
+
+def test_another_seed_gives_other_batches() -> None:
+    splits = [split_of(12)]
+    assert not same(load(splits, steps=1)[0], load(splits, steps=1, seed=4)[0])
+
+
+def test_shapes_and_padding() -> None:
+    for step, batch in enumerate(load([split_of(5)])):
+        side = 64 if step % 2 else 96
+        assert batch.images_BHWC.shape == (4, side, side, 3)
+        assert batch.boxes_xyxy.shape == (*batch.labels.shape, 4)
+        assert batch.boxes_xyxy.max() <= side
+        assert not batch.ignore[batch.labels < 0].any()
+        assert not batch.boxes_xyxy[batch.labels < 0].any()
+
+
+def test_images_without_boxes_make_batches() -> None:
+    empty = split_of(4).with_targets(np.arange(4), [0] * 5, [], [], [])
+    assert (load([empty], steps=1)[0].labels == -1).all()
+
+
+def test_closing_early_ends_the_thread() -> None:
+    stream = batches(
+        [split_of(4)], batch_size=2, image_size=lambda _: 64, augment=None, seed=0, start=0, steps=99
+    )
+    next(stream)
+    stream.close()
+
+
+def bright_box(image: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(image[..., 0] > 190)
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_boxes_move_with_the_pixels(seed: int) -> None:
+    split = split_of(8)
+    sources = [(split, seed % 8)]
+    sample = augmented(sources, 96, STILL, np.random.default_rng(seed))
+    if len(sample.labels):
+        np.testing.assert_allclose(sample.boxes_xyxy[0], bright_box(sample.image_HWC), atol=1.5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_mosaic_boxes_its_bright_parts(seed: int) -> None:
+    split = split_of(8)
+    sources = [(split, (seed + i) % 8) for i in range(4)]
+    sample = augmented(sources, 96, STILL, np.random.default_rng(seed))
+    covered = np.zeros((96, 96), bool)
+    for x1, y1, x2, y2 in sample.boxes_xyxy.round().astype(int):
+        covered[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1] = True
+        assert (sample.image_HWC[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] > 190).mean() > 0.9
+    stray = np.count_nonzero((sample.image_HWC[..., 0] > 190) & ~covered)
+    assert stray <= 4 * 2 * 96  # slivers of boxes cut to under two pixels
+
+
+def test_barely_visible_boxes_are_ignored() -> None:
+    far = Augment(scale=(1.0, 1.0), translate=0.9, flip=0, hsv=(0, 0, 0), mosaic=0)
+    split, seen = split_of(8), []
+    for seed in range(60):
+        sample = augmented([(split, seed % 8)], 128, far, np.random.default_rng(seed))
+        boxes = split.targets(seed % 8)[0][0]
+        full = (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
+        for box, ignore in zip(sample.boxes_xyxy, sample.ignore, strict=True):
+            share = (box[2] - box[0]) * (box[3] - box[1]) / full
+            seen.append(bool(ignore))
+            assert ignore == (share < 0.25) or abs(share - 0.25) < 0.01
+    assert any(seen)
+    assert not all(seen)
+
+
+def test_plain_is_the_stored_image() -> None:
+    split = split_of(2)
+    sample = plain(split, 1, SIDE)
+    np.testing.assert_array_equal(sample.image_HWC, split.images[1])
+    np.testing.assert_array_equal(plain(split, 1, 64).boxes_xyxy * 2, sample.boxes_xyxy)
+
+
+def test_targets_saved_and_loaded_over_the_same_pixels(tmp_path: Path) -> None:
+    split = split_of(6)
+    chosen = split.with_targets([4, 1], [0, 2, 2], [[0, 0, 9, 9], [1, 1, 5, 5]], [0, 2], [0, 1])
+    chosen.save_targets(tmp_path / "pseudo.safetensors")
+    loaded = split.load_targets(tmp_path / "pseudo.safetensors")
+    assert list(loaded.image_ids) == [4, 1]
+    np.testing.assert_array_equal(loaded.images[0], split.images[4])
+    assert list(loaded.targets(0)[1]) == [0, 2]
+    assert len(loaded.targets(1)[1]) == 0
+    assert list(split.subset([5, 0]).labels) == [2, 0]
+
+
+def test_a_packed_split_is_read_from_disk(tmp_path: Path) -> None:
+    split = split_of(3)
+    save_meta(tmp_path, PackedMeta(SIDE, [{"category_id": 1, "name": "a"}], {"train": 3}))
+    np.save(tmp_path / "train.npy", split.images[:])
+    split.save_targets(tmp_path / "whole.safetensors")
+    from safetensors.numpy import load_file, save_file
+
+    arrays = load_file(tmp_path / "whole.safetensors")
+    del arrays["rows"]
+    save_file(arrays, tmp_path / "train.safetensors")
+    opened = load_split(tmp_path, "train")
+    assert (len(opened), opened.image_size, opened.num_classes) == (3, SIDE, 1)
+    np.testing.assert_array_equal(opened.images[2], split.images[2])
+    np.testing.assert_array_equal(opened.boxes_xyxy, split.boxes_xyxy)

@@ -3,12 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
+from frontier.errors import UsageError
 from frontier.files import read_json, write_json
-from frontier.params import Params
+from frontier.params import Params, load_params, nearest
 from frontier.tracking import registry
+from pipelines import summary
 from pipelines.promotion import Candidate, Decision, Gain, Limits, decide
+
+if TYPE_CHECKING:
+    from frontier.data.catalog import CatalogSplit
+    from frontier.metrics import Detections
 
 DECISIONS = "data/report/decision.json"
 
@@ -16,7 +24,7 @@ DECISIONS = "data/report/decision.json"
 def settle(
     root: Path,
     params: Params,
-    summary: Mapping[str, Any],
+    closed: Mapping[str, Any],
     client: Any,
     run_id: str,
     *,
@@ -25,14 +33,14 @@ def settle(
     """Register every measured target as challenger and decide on champions.
 
     Args:
-        summary: the content of summary.json.
+        closed: the content of summary.json.
         compare: False leaves an existing champion in place without a comparison.
 
     Returns:
         one decision per target, also written to data/report/decision.json and to the run.
     """
     decisions = []
-    for target, facts in summary["targets"].items():
+    for target, facts in closed["targets"].items():
         if facts["status"] != "measured":
             continue
         bundle = root / facts["bundle"]
@@ -55,8 +63,9 @@ def _judge(
     root: Path, params: Params, facts: Mapping[str, Any], bundle: Path, champion: Any | None
 ) -> tuple[Decision, Gain | None]:
     limits = Limits(params.search.max_latency_ms, params.search.min_ap)
+    export = read_json(bundle.parent / "export.json")
     challenger = Candidate(
-        facts["status"], facts["AP"], facts["latency_p50_ms"], facts["latency_stable"]
+        facts["status"], facts["AP"], facts["latency_p50_ms"], export["latency"]["int8"]["stable"]
     )
     if champion is None:
         return decide(challenger, None, None, limits), None
@@ -76,14 +85,61 @@ def compare(root: Path, params: Params, challenger: Path, champion: Path) -> tup
         root / "data" / "ingest" / "catalog", root / "data" / "validate" / "verdict.json"
     )
     split = catalog.split("test")
-    found = [detect(bundle, split, params.run.threads) for bundle in (challenger, champion)]
-    gain = Gain(*paired_bootstrap(split, *found, seed=params.run.seed))
-    return gain, coco_metrics(split, found[1])["AP"]
+    classes = [entry["name"] for entry in catalog.classes]
+    new = detect(challenger, split, classes, params.run.threads)
+    old = detect(champion, split, classes, params.run.threads)
+    gain = Gain(*paired_bootstrap(split, new, old, seed=params.run.seed))
+    return gain, coco_metrics(split, old)["AP"]
 
 
-def detect(bundle: Path, split: Any, threads: int) -> Any:
-    """Detections of a bundle on every image of a catalog split, by the predictor that users get."""
-    raise NotImplementedError
+def detect(bundle: Path, split: "CatalogSplit", classes: list[str], threads: int) -> "Detections":
+    """Detections of a bundle on every image of a split, by the predictor that users get.
+
+    Args:
+        classes: the present dataset's; a bundle's labels are matched to them by name.
+    """
+    import numpy as np
+
+    from frontier.images import read_image
+    from frontier.metrics import Detections
+    from frontier.runtime.predictor import Predictor
+
+    predictor = Predictor(bundle, threads)
+    places = {name: place for place, name in enumerate(classes)}
+    known = np.array([places.get(name, -1) for name in predictor.classes], np.int64)
+    rows = []
+    for index in range(len(split)):
+        found = predictor(read_image(split.image_path(index)))
+        labels = known[found.labels]
+        keep = labels >= 0
+        rows.append((found.boxes_xyxy[keep], found.scores[keep], labels[keep]))
+    return Detections.gather(split.image_ids.tolist(), rows)
+
+
+def promote(root: Path, console: Console, target: str, version: str | None) -> None:
+    """`frontier promote`: the gate for the present challenger, or a version named by hand.
+
+    Raises:
+        UsageError: there is no such target, version or challenger.
+    """
+    from frontier.tracking.record import connect
+
+    params = load_params(root / "params.yaml")
+    if target not in params.targets:
+        raise UsageError(f"{target}: no such target; {nearest(target, [*params.targets])}")
+    client, _ = connect(root)
+    if version:
+        registry.promote(client, target, version)
+        console.print(f"{target}: version {version} is champion", highlight=False)
+        return
+    challenger = registry.by_alias(client, target, registry.CHALLENGER)
+    if challenger is None:
+        raise UsageError(f"{target}: no challenger is registered; run `frontier run` first")
+    facts = summary.read(root)["targets"][target]
+    for decision in settle(
+        root, params, {"targets": {target: facts}}, client, challenger.run_id, compare=True
+    ):
+        console.print(f"{target}: {decision['reason']}", highlight=False)
 
 
 def _latency_here(root: Path, version: Any) -> float | None:

@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 
 from frontier.data.source import describe_source
 from frontier.errors import Busy, FrontierError
-from frontier.files import lock, read_json, sha256, write_json
+from frontier.files import lock, read_json, write_json
 from frontier.params import Params
 from frontier.targets.hardware import hardware_fingerprint
-from pipelines import repro, settings, summary
+from pipelines import closing, repro, settings, summary
+from pipelines.closing import read_timings
 from pipelines.environment import prepare_environment
 from pipelines.graph import Graph, downstream, read_graph, resolve, stale
+from pipelines.processes import command_line
+from pipelines.progress import Display
+from pipelines.services import Server, prefect_api
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def run(
     root: Path,
     request: settings.Request,
     console: Console,
-    selection: Selection = Selection(),  # noqa: B008 - frozen
+    selection: Selection = Selection(),
     *,
     dry_run: bool = False,
     compare: bool = False,
@@ -76,10 +79,10 @@ def run(
             repro.prepare(root)
             graph = read_graph(root)
             chosen = selection.choose(graph)
-            _show_plan(console, graph, chosen, _timings(root))
+            _show_plan(console, graph, chosen, read_timings(root))
         if dry_run:
             return {}
-        if not chosen and not compare and _is_finished(root):
+        if not chosen and not compare and closing.is_finished(root):
             return _close_unchanged(root, merged.params, graph, console)
         return _produce(root, merged.params, graph, chosen, console, compare=compare)
 
@@ -99,11 +102,8 @@ def checkout(root: Path, console: Console) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     """The process that holds a lock, in words."""
-    try:
-        process = psutil.Process(int(path.read_text()))
-        return f"process {process.pid}: {' '.join(process.cmdline()[1:])}"
-    except (psutil.Error, ValueError):
-        return "another run in this checkout"
+    process = path.read_text()
+    return f"process {process}: {' '.join(command_line(process)[1:]) or 'another run'}"
 
 
 @contextlib.contextmanager
@@ -154,102 +154,52 @@ def _produce(
     compare: bool,
 ) -> summary.Summary:
     from frontier.tracking.record import Tracker
-    from pipelines.progress import Display
 
     display = Display(console, len(chosen))
     tracker = Tracker(root, display.say)
     tracker.start("retrain" if compare else "produce", _flat(params), _versions())
-    from pipelines.produce import Production, produce, stopped_by_signals
+    server = prefect_api(root)
+    from pipelines.produce import Production
 
     hardware = read_json(root / "data" / "hardware.json")
-    timings = _timings(root)
+    timings = read_timings(root)
     production = Production(root, graph, params, hardware, tracker, display, timings)
-    failure: BaseException | None = None
-    try:
-        if chosen:
-            with stopped_by_signals(production), display.shown():
-                produce(production, chosen)
-    except (FrontierError, KeyboardInterrupt) as error:
-        failure = error
-    except Exception as error:
-        if not production.failures:
-            raise
-        failure = next(iter(production.failures.values()))
-        failure.__context__ = error
-    closed = _close(production, chosen)
+    failure = _attempt(production, chosen, server)
+    closed = closing.close(production, chosen)
     if failure is None:
-        _settle(production, closed, compare=compare)
+        closing.settle(production, closed, compare=compare)
     stopped = isinstance(failure, repro.Cancelled | KeyboardInterrupt)
     tracker.finish("KILLED" if stopped else "FAILED" if failure else "FINISHED")
     if failure is not None:
         raise failure
-    write_json(root / ".work" / "finished.json", _state(root))
+    closing.mark_finished(root)
     summary.show(console, closed)
     return closed
 
 
-def _close(production: Any, chosen: list[str]) -> summary.Summary:
-    """Timings, summary.json, and the parent run's numbers and files."""
-    root, tracker = production.root, production.tracker
-    timings = dict(production.timings)
-    for name, outcome in production.outcomes.items():
-        if outcome.outcome == "ran" or name not in timings:
-            timings[name] = outcome.seconds
-    write_json(root / ".work" / "timings.json", timings)
-    outcomes = {name: "skipped" for name in chosen}
-    outcomes |= {name: outcome.outcome for name, outcome in production.outcomes.items()}
-    outcomes |= dict.fromkeys(production.failures, "failed")
-    results = summary.stage_results(root, production.graph, outcomes, timings)
-    closed = summary.build(root, production.params, results, tracker.parent)
-    summary.write(root, closed)
-    links = {
-        f"stage.{name}": f"{result.outcome} {result.run_id or ''}".strip()
-        for name, result in results.items()
-    }
-    tracker.tag(links)
-    files = {"": root / "params.yaml", "dvc": root / "dvc.lock"}
-    tracker.log_parent(summary.headline(closed), files)
-    return closed
+def _attempt(production: Any, chosen: list[str], server: Server | None) -> BaseException | None:
+    """Run the flow; what stopped it, for the caller to record before it is raised."""
+    from pipelines.produce import produce, stopped_by_signals
+
+    if not chosen:
+        return None
+    try:
+        if server:
+            server.wait()
+        with stopped_by_signals(production), production.display.shown():
+            produce(production, chosen)
+    except (FrontierError, KeyboardInterrupt) as error:
+        return error
+    return None
 
 
-def _settle(production: Any, closed: summary.Summary, *, compare: bool) -> None:
-    """Register what was exported and let the gate decide who is champion."""
-    from pipelines.challenge import settle
-
-    root, tracker, params = production.root, production.tracker, production.params
-    files = {"report": root / "data" / "report" / "page", "summary": root / summary.PATH}
-    tracker.log_parent({}, files)
-    decisions = tracker.call(
-        lambda client, run_id: settle(root, params, closed, client, run_id, compare=compare)
-    )
-    for decision in decisions or []:
-        production.display.say(f"{decision['target']}: {decision['reason']}")
-
-
-def _close_unchanged(
-    root: Path, params: Params, graph: Graph, console: Console
-) -> summary.Summary:
+def _close_unchanged(root: Path, params: Params, graph: Graph, console: Console) -> summary.Summary:
     run_id = summary.read(root).get("run_id")
-    results = summary.stage_results(root, graph, {}, _timings(root))
+    results = summary.stage_results(root, graph, {}, {})
     closed = summary.build(root, params, results, run_id)
     summary.write(root, closed)
     summary.show(console, closed)
     return closed
-
-
-def _is_finished(root: Path) -> bool:
-    """Whether the last run also came to register and report what the stages made."""
-    path = root / ".work" / "finished.json"
-    return path.is_file() and bool(read_json(path) == _state(root))
-
-
-def _state(root: Path) -> dict[str, str]:
-    return {"dvc.lock": sha256(root / "dvc.lock")}
-
-
-def _timings(root: Path) -> dict[str, float]:
-    path = root / ".work" / "timings.json"
-    return dict(read_json(path)) if path.is_file() else {}
 
 
 def _flat(params: Params) -> dict[str, Any]:
@@ -268,4 +218,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-

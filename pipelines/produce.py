@@ -28,7 +28,7 @@ from pipelines.graph import Graph, Node
 from pipelines.progress import Display
 from pipelines.repro import Cancelled, Event, Outcome, reproduce
 
-RETRY_DELAYS_S = [2, 10]
+RETRY_DELAYS_S: list[float] = [2, 10]
 PROCESS_TAG = "process:"
 
 
@@ -132,7 +132,6 @@ def produce(production: Production, stages: Sequence[str]) -> None:
 
 def _task(production: Production, name: str) -> Any:
     return task(
-        production.run_stage,
         name=name,
         task_run_name=name,
         retries=len(RETRY_DELAYS_S),
@@ -140,7 +139,7 @@ def _task(production: Production, name: str) -> Any:
         retry_condition_fn=_is_transient,
         cache_policy=NO_CACHE,
         persist_result=False,
-    )
+    )(production.run_stage)
 
 
 def _is_transient(_task: Any, _run: Any, state: Any) -> bool:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+UNSTABLE = "its latency is unstable: measure again on a quiet machine"
 MAX_SLOWDOWN = 1.05  # against the champion, where no limit in milliseconds is set
 
 
@@ -58,6 +59,8 @@ def decide(
     if champion is None:
         return Decision(True, "promoted: there was no champion and it meets its limits")
     assert gain is not None, "a champion is compared on the same images"
+    if not challenger.stable:
+        return Decision(False, f"refused: {UNSTABLE}")
     if limits.max_latency_ms is None and _slower(challenger, champion):
         return Decision(
             False,
@@ -81,11 +84,11 @@ def unfit(candidate: Candidate | None, limits: Limits) -> str:
     latency = candidate.latency_p50_ms
     if latency is None or not math.isfinite(latency):
         return f"its latency is {latency}"
-    if not candidate.stable:
-        return "its latency is unstable: measure again on a quiet machine"
+    if limits.max_latency_ms is not None and not candidate.stable:
+        return UNSTABLE
     if limits.max_latency_ms is not None and latency > limits.max_latency_ms:
         return f"{latency:.2f} ms is above search.max_latency_ms {limits.max_latency_ms}"
-    if limits.min_ap is not None and candidate.AP < limits.min_ap:
+    if limits.min_ap is not None and limits.min_ap > candidate.AP:
         return f"AP {candidate.AP:.4f} is below search.min_ap {limits.min_ap}"
     return ""
 

@@ -1,11 +1,9 @@
 """The only caller of `dvc repro`: one stage, one subprocess, one outcome."""
 
-import contextlib
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from frontier import tracking
 from frontier.errors import (
@@ -31,17 +27,11 @@ from frontier.errors import (
 )
 from frontier.files import atomic_write
 from frontier.params import load_yaml
+from pipelines import processes
 
 Event = dict[str, Any]
 
-# Asks the kernel to kill dvc with the flow, then becomes dvc.
-LAUNCH = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
-    "os.getppid() == int(sys.argv[1]) or os._exit(1); "
-    "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
-)
 POLL_S = 0.2
-GRACE_S = 5.0
 PASSING = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM}
 BY_NAME = {
     error.__name__: error
@@ -127,14 +117,8 @@ def _run_dvc(
 ) -> int:
     command = ["-m", "dvc", "--wait-for-lock", "repro", "-s", stage]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, str(os.getpid()), *command],
-            cwd=root,
-            env=_environment(journal, run_id),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        process = processes.spawn(
+            command, cwd=root, output=output, environment=_environment(journal, run_id)
         )
     offset = 0
     try:
@@ -142,9 +126,9 @@ def _run_dvc(
             offset = _relay(journal, offset, on_event)
             time.sleep(POLL_S)
     finally:
-        _end_group(process)
+        processes.end(process)
     _relay(journal, offset, on_event)
-    return process.returncode
+    return process.wait()
 
 
 def _relay(journal: Path, offset: int, on_event: Callable[[Event], None]) -> int:
@@ -166,21 +150,6 @@ def _environment(journal: Path, run_id: str | None) -> dict[str, str]:
         "FRONTIER_JOURNAL": str(journal),
         "FRONTIER_RUN_ID": run_id or "",
     }
-
-
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End dvc and every process it started; nothing may go on writing."""
-    if process.poll() is None:
-        _signal_group(process, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_S)
-    _signal_group(process, signal.SIGKILL)
-    process.wait()
-
-
-def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
 
 
 def _outcome(text: str) -> str:
@@ -238,10 +207,7 @@ def _repair_rwlock(path: Path) -> None:
 
 
 def _is_dvc(process: int) -> bool:
-    try:
-        return any("dvc" in part for part in psutil.Process(process).cmdline())
-    except psutil.Error:
-        return False
+    return any("dvc" in part for part in processes.command_line(process))
 
 
 def _repair_lock(root: Path) -> None:

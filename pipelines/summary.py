@@ -20,7 +20,7 @@ Summary = dict[str, Any]
 
 @dataclass(frozen=True)
 class StageResult:
-    """What this run did with a stage, and the seconds it took when it last ran."""
+    """What this run did with a stage, and for how many seconds."""
 
     outcome: str
     seconds: float
@@ -31,14 +31,14 @@ def stage_results(
     root: Path,
     graph: Graph,
     outcomes: Mapping[str, str],
-    timings: Mapping[str, float],
+    seconds: Mapping[str, float],
 ) -> dict[str, StageResult]:
     """One entry per stage of the graph; a stage that this run did not touch is `unchanged` where
     nothing of it is stale, else `skipped`."""
     return {
         name: StageResult(
             outcomes.get(name, "skipped" if node.reasons else "unchanged"),
-            round(timings.get(name, 0.0), 3),
+            round(seconds.get(name, 0.0), 3),
             made_by(root, name),
         )
         for name, node in graph.items()
@@ -184,9 +184,9 @@ def _stages_table(summary: Summary) -> Table:
     table = Table("stage", "outcome", "seconds", "MLflow run", title="Where time went")
     for name, stage in summary["stages"].items():
         run_id = stage["mlflow_run_id"]
-        table.add_row(name, stage["outcome"], f"{stage['seconds']:.1f}", run_id or "-")
+        table.add_row(name, stage["outcome"], f"{stage['seconds']:.1f}", (run_id or "-")[:12])
     ran = sum(s["seconds"] for s in summary["stages"].values() if s["outcome"] == "ran")
-    table.add_row("this run", "", f"{ran:.1f}", summary["run_id"] or "-", style="bold")
+    table.add_row("this run", "", f"{ran:.1f}", (summary["run_id"] or "-")[:12], style="bold")
     return table
 
 

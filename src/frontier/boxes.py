@@ -41,11 +41,20 @@ def area(boxes_xyxy: Floats) -> Floats:
 
 def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     """Intersection over union of every pair, `[N, M]` in 0..1; 0 where both are empty."""
-    low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    return _overlap(a_xyxy[:, None], b_xyxy[None], area(a_xyxy)[:, None] + area(b_xyxy)[None])
+
+
+def paired_iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
+    """Intersection over union of a[i] and b[i], `[N]` in 0..1."""
+    return _overlap(a_xyxy, b_xyxy, area(a_xyxy) + area(b_xyxy))
+
+
+def _overlap(a_xyxy: Floats, b_xyxy: Floats, areas: Floats) -> Floats:
+    low = np.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
+    high = np.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
     sides = np.clip(high - low, 0, None)
     shared = sides[..., 0] * sides[..., 1]
-    union = area(a_xyxy)[:, None] + area(b_xyxy)[None, :] - shared
+    union = areas - shared
     ratio: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return ratio
 

@@ -49,7 +49,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
 ) -> None:
     """Bring every stage up to date: dataset to shipped detector."""
-    from pipelines import launch, settings
+    from pipelines import launch, repro, settings
 
     root = project_root()
     request = settings.Request(
@@ -62,15 +62,18 @@ def run(
         assignments=set_ or (),
     )
     os.chdir(root)
-    launch.run(root, request, Console(), launch.Selection(only, start), dry_run=dry_run)
+    try:
+        launch.run(root, request, Console(), launch.Selection(only, start), dry_run=dry_run)
+    except KeyboardInterrupt:
+        raise repro.Cancelled("stopped; the same command goes on where it was") from None
 
 
 @app.command()
 def status() -> None:
     """Which stages are up to date, which would run, and which MLflow run made each."""
-    from pipelines import inspect
+    from pipelines import looking
 
-    inspect.status(_enter(), Console())
+    looking.status(_enter(), Console())
 
 
 @app.command()
@@ -101,14 +104,16 @@ def report(
 @app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
-    output: Annotated[Path, typer.Option(help="Folder for the drawn images.")] = Path("predictions"),
+    output: Annotated[Path, typer.Option(help="Folder for the drawn images.")] = Path(
+        "predictions"
+    ),
     target: Annotated[str | None, typer.Option(metavar="NAME", help="Whose bundle.")] = None,
     min_score: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.3,
 ) -> None:
     """Draw the exported detector's detections on images."""
-    from pipelines import inspect
+    from pipelines import looking
 
-    inspect.predict(project_root(), images, output, target, min_score)
+    looking.predict(project_root(), images, output, target, min_score)
 
 
 @app.command()
@@ -156,9 +161,6 @@ def main() -> None:
     except FrontierError as error:
         print(f"frontier: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("frontier: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

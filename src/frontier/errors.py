@@ -3,6 +3,7 @@
     FrontierError               exit  1
     ├── UsageError              exit  2   a parameter, path or command is wrong; nothing was started
     ├── DataError               exit 65   the dataset is at fault; carries all problems found
+    │   └── ImageError          exit 65   one image cannot be read (frontier.images)
     ├── TamperedError           exit 65   a file no longer has the SHA-256 its manifest states
     ├── TargetUnavailable       exit 69   this machine cannot run that target; says what to install
     ├── InfeasibleBudget        exit 70   no architecture meets the limits; carries the nearest miss

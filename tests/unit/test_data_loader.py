@@ -84,7 +84,13 @@ def test_images_without_boxes_make_batches() -> None:
 
 def test_closing_early_ends_the_thread() -> None:
     stream = batches(
-        [split_of(4)], batch_size=2, image_size=lambda _: 64, augment=None, seed=0, start=0, steps=99
+        [split_of(4)],
+        batch_size=2,
+        image_size=lambda _: 64,
+        augment=None,
+        seed=0,
+        start=0,
+        steps=99,
     )
     next(stream)
     stream.close()
@@ -112,7 +118,8 @@ def test_a_mosaic_boxes_its_bright_parts(seed: int) -> None:
     covered = np.zeros((96, 96), bool)
     for x1, y1, x2, y2 in sample.boxes_xyxy.round().astype(int):
         covered[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1] = True
-        assert (sample.image_HWC[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] > 190).mean() > 0.9
+        inner = sample.image_HWC[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]
+        assert inner.size == 0 or (inner > 190).mean() > 0.9
     stray = np.count_nonzero((sample.image_HWC[..., 0] > 190) & ~covered)
     assert stray <= 4 * 2 * 96  # slivers of boxes cut to under two pixels
 

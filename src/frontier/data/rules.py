@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from frontier.boxes import iou, xywh_to_xyxy
+from frontier.boxes import paired_iou, xywh_to_xyxy
 from frontier.data.catalog import Catalog, clip_each
 from frontier.data.formats import Severity
 from frontier.params import Validate
@@ -24,7 +24,7 @@ FAULTS = (
 MIN_SIDE_PX = 0.5  # of a box once clipped; less is no box
 OUTSIDE_PX = 0.01  # a box may reach this far beyond its image by rounding
 SAME_IOU = 0.9
-MANY = 512  # boxes of one class in one image beyond which only equal ones are compared
+MANY = 512  # a box is compared with this many that follow it in its image and class
 
 
 class Rule(NamedTuple):
@@ -135,22 +135,18 @@ def _boxes(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 def _duplicates(table: pd.DataFrame, corners: npt.NDArray[np.float32]) -> Flags:
     """All but the first of nearly equal boxes of one class in one image, crowds excepted."""
-    flags = np.zeros(len(table), bool)
-    keys = table.loc[~table["is_crowd"], ["split", "image_id", "category_id"]]
-    for rows in keys.groupby(list(keys.columns), sort=False).indices.values():
-        own = keys.index.to_numpy()[rows]
-        flags[own] = _repeats(corners[own])
-    return flags
-
-
-def _repeats(corners: npt.NDArray[np.float32]) -> Flags:
-    repeats = np.ones(len(corners), bool)
-    repeats[np.unique(corners, axis=0, return_index=True)[1]] = False
-    if len(corners) > 1 and len(corners) <= MANY:
-        overlap = np.triu(iou(corners, corners) > SAME_IOU, k=1)
-        for i in np.flatnonzero(overlap.any(axis=1)):
-            if not repeats[i]:
-                repeats |= overlap[i]
+    keys = ["split", "image_id", "category_id", "is_crowd"]
+    group = table.groupby(keys, sort=False).ngroup().to_numpy()
+    order = np.argsort(group, kind="stable")
+    group, sorted_corners = group[order], corners[order]
+    repeats = np.zeros(len(table), bool)
+    sizes = np.bincount(group) if len(group) else np.zeros(1, np.int64)
+    # compare each box with the one `lag` places on, while both are in one group
+    for lag in range(1, min(int(sizes.max()), MANY)):
+        first = np.flatnonzero(group[:-lag] == group[lag:])
+        same = paired_iou(sorted_corners[first], sorted_corners[first + lag]) > SAME_IOU
+        repeats[order[first[same] + lag]] = True
+    repeats[table["is_crowd"].to_numpy(bool)] = False
     return repeats
 
 

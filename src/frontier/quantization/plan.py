@@ -37,15 +37,16 @@ def choose(
     for name, gain in (gains or {}).items():
         if gain <= MEASURABLE_MS:
             plan.float_groups[name] = f"INT8 measured no faster here ({gain:+.3f} ms saved)"
-    order = _by_cost(sensitivity, gains, exclude=set(plan.float_groups))
-    for rank, name in enumerate(order):
-        if rank == 0:
-            plan.float_groups[name] = _most_sensitive(sensitivity[name], gains, name)
-        plan.ap = ap_of(set(plan.float_groups))
-        if ap_float - plan.ap <= max_ap_drop:
-            return plan
-        if rank > 0:
-            continue
+    before = ap_of(set(plan.float_groups))
+    for rank, name in enumerate(_by_cost(sensitivity, gains, exclude=set(plan.float_groups))):
+        why = (
+            "measured most sensitive" if rank == 0 else f"AP drop was still {ap_float - before:.4f}"
+        )
+        plan.float_groups[name] = f"{why}; {_in_words(sensitivity[name], gains, name)}"
+        before = ap_of(set(plan.float_groups))
+        if ap_float - before <= max_ap_drop:
+            break
+    plan.ap = before
     return plan
 
 
@@ -59,9 +60,9 @@ def _by_cost(
     return sorted(set(sensitivity) - exclude, key=lambda name: (cost(name), name), reverse=True)
 
 
-def _most_sensitive(found: Sensitivity, gains: Mapping[str, float] | None, name: str) -> str:
-    gain = f" for {gains[name]:.3f} ms" if gains else ""
+def _in_words(found: Sensitivity, gains: Mapping[str, float] | None, name: str) -> str:
+    gain = f" to save {gains[name]:.3f} ms" if gains else ""
     return (
-        f"measured most sensitive: alone in INT8 it costs {found.ap_drop:.4f} AP "
-        f"(output error {found.output_error:.3f}){gain}"
+        f"alone in INT8 it costs {found.ap_drop:.4f} AP{gain} (output error "
+        f"{found.output_error:.4f})"
     )

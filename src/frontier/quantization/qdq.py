@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from frontier.targets.base import Spelling
 
@@ -110,19 +110,21 @@ def quantize(
 
 
 def _quantizer(model: onnx.ModelProto, ranges: Ranges, nodes: list[str], spelling: Spelling) -> Any:
-    from onnxruntime.quantization import CalibrationMethod, QuantType
+    import onnxruntime.quantization
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    ort: Any = onnxruntime.quantization  # its type hints hide what it exports
+    make: Any = QDQQuantizer
     symmetric = spelling == "s8s8"
-    data = {n: tuple(np.array(v, np.float32) for v in pair) for n, pair in ranges.items()}
-    return QDQQuantizer(
+    data: Any = {n: tuple(np.array(v, np.float32) for v in pair) for n, pair in ranges.items()}
+    return make(
         model,
         per_channel=True,
         reduce_range=False,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+        weight_qType=ort.QuantType.QInt8,
+        activation_qType=ort.QuantType.QInt8 if symmetric else ort.QuantType.QUInt8,
+        tensors_range=TensorsData(ort.CalibrationMethod.MinMax, data),
         nodes_to_quantize=nodes,
         nodes_to_exclude=[],
         op_types_to_quantize=[*OPERATORS],

@@ -18,7 +18,7 @@ from frontier.metrics import Detections, coco_metrics
 from frontier.params import Evaluate, Measure
 from frontier.quantization import qdq
 from frontier.runtime.session import OnnxSession
-from frontier.targets.base import Spelling, Target
+from frontier.targets.base import Arrays, Spelling, Target
 from frontier.targets.measure import measure_latency
 from frontier.targets.network import INPUT, postprocess_model
 
@@ -60,7 +60,7 @@ class Judge:
     def _best(self, boxes_xyxy: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
         """Suppressed detections, in pixels of the stored square."""
         stored = self.split.image_size
-        feeds = {
+        feeds: Arrays = {
             "network_boxes_xyxy": boxes_xyxy[None],
             "network_scores": scores[None],
             "size": np.full(2, stored, np.float64),

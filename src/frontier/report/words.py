@@ -15,10 +15,10 @@ def number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def ap(value: Any) -> str:
-    """AP as a fraction with three digits."""
+def ap(value: Any, digits: int = 3) -> str:
+    """AP as a fraction."""
     found = number(value)
-    return DASH if found is None else f"{found:.3f}"
+    return DASH if found is None else _fixed(found, digits)
 
 
 def ms(value: Any) -> str:
@@ -27,29 +27,33 @@ def ms(value: Any) -> str:
     if found is None:
         return DASH
     size = abs(found)
-    return f"{found:.0f}" if size >= 100 else f"{found:.1f}" if size >= 10 else f"{found:.2f}"
+    return _fixed(found, 0 if size >= 100 else 1 if size >= 10 else 2)
 
 
 def signed(value: Any, digits: int = 3) -> str:
-    """With its sign; a true minus, so that columns align."""
+    """With its sign, also where it is positive."""
     found = number(value)
     if found is None:
         return DASH
-    text = f"{abs(found):.{digits}f}"
-    if float(text) == 0.0:
-        return text
-    return ("+" if found > 0 else MINUS) + text
+    text = _fixed(found, digits)
+    return f"+{text}" if found > 0 and float(text) else text
 
 
 def interval(bounds: Any, unit: str = "ap") -> str:
-    """`low–high` of a two-sided interval, in the digits of its unit ("ap" or "ms")."""
+    """Low to high of a two-sided interval, in the digits of its unit ("ap" or "ms")."""
     if not isinstance(bounds, Sequence) or len(bounds) != 2:
         return DASH
     low, high = (number(bound) for bound in bounds)
     if low is None or high is None:
         return DASH
     write = ap if unit == "ap" else ms
-    return f"{write(low)}{DASH}{write(high)}"
+    return f"{write(low)}{' to ' if low < 0 else DASH}{write(high)}"
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Fixed digits with a true minus, so that columns align; zero has no sign."""
+    text = f"{abs(value):.{digits}f}"
+    return MINUS + text if value < 0 and float(text) else text
 
 
 def percent(value: Any) -> str:

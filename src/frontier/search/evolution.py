@@ -30,13 +30,7 @@ def evolve(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     population = max(8, min(50, candidates // 8))
-
-    def constraint(trial: "optuna.trial.FrozenTrial") -> list[float]:
-        return [trial.user_attrs["over_ms"]]
-
-    sampler = optuna.samplers.NSGAIISampler(
-        population_size=population, seed=seed, constraints_func=constraint
-    )
+    sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for architecture in start:
         genes = zip(_names(space), space.encode(architecture), strict=True)
@@ -45,7 +39,7 @@ def evolve(
         trials = [study.ask() for _ in range(min(population, candidates - done))]
         drawn = [space.decode(_suggest(trial, space)) for trial in trials]
         for trial, (ap, ms) in zip(trials, objective(drawn), strict=True):
-            trial.set_user_attr("over_ms", 0.0 if max_ms is None else ms - max_ms)
+            trial.set_constraint("over_ms", 0.0 if max_ms is None else ms - max_ms)
             study.tell(trial, (ap, ms))
     best = sorted(study.best_trials, key=lambda trial: trial.values[1])
     found = [space.decode([trial.params[name] for name in _names(space)]) for trial in best]

@@ -21,8 +21,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import psutil
-
 from frontier import tracking
 from frontier.errors import FrontierError, StageFailed, StorageError, UsageError
 from frontier.files import (
@@ -79,7 +77,7 @@ def _ancestors(last: int) -> list[str]:
         found.append(identity)
         if process == last:
             return found
-        process = psutil.Process(process).ppid()
+        process = tracking.parent_of(process)
     os.kill(os.getpid(), signal.SIGKILL)  # the flow is gone already
     return found
 

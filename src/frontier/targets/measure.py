@@ -127,7 +127,8 @@ def time_sessions(
                 again = _block(*pair, measure.queries)
                 block = min(block, again, key=lambda found: found.drift)
             blocks[key].append(block)
-    usual = reference_ms or float(np.median([b.reference_ms for own in blocks.values() for b in own]))
+    seen = [block.reference_ms for own in blocks.values() for block in own]
+    usual = reference_ms or float(np.median(seen))
     return {key: summarise(own, usual, measure.max_drift) for key, own in blocks.items()}
 
 

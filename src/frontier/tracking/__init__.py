@@ -85,8 +85,19 @@ def read_events(journal: Path, start: int = 0) -> Iterator[tuple[int, dict[str, 
 
 def process_identity(process: int) -> str:
     """Process id and start time, since ids are used again; empty once the process has ended."""
+    fields = _process_fields(process)
+    return f"{process}:{fields[19]}" if fields and fields[0] != "Z" else ""
+
+
+def parent_of(process: int) -> int:
+    """The parent's process id, 0 where there is none any more."""
+    fields = _process_fields(process)
+    return int(fields[1]) if fields else 0
+
+
+def _process_fields(process: int) -> list[str]:
+    """/proc/<pid>/stat from the state on: 0 state, 1 parent, 19 start time."""
     try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ""
-    return "" if fields[0] == "Z" else f"{process}:{fields[19]}"
+        return []

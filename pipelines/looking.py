@@ -1,0 +1,80 @@
+"""Commands that change nothing: what is up to date, and what a detector sees."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from frontier.errors import UsageError
+from frontier.params import load_params, nearest
+from pipelines import repro
+from pipelines.graph import read_graph, stale
+from pipelines.summary import made_by
+
+COLOURS = ((230, 60, 60), (40, 130, 230), (40, 170, 90), (240, 150, 20), (150, 80, 210))
+
+
+def status(root: Path, console: Console) -> None:
+    """One line per stage: up to date or why it would run, and the MLflow run that made it."""
+    load_params(root / "params.yaml")
+    repro.prepare(root)
+    graph = read_graph(root)
+    would_run = stale(graph)
+    table = Table("stage", "state", "made by MLflow run")
+    for name, node in graph.items():
+        state = "up to date"
+        if name in would_run:
+            state = ", ".join(node.reasons) or f"would run after {', '.join(node.upstream)}"
+        table.add_row(name, state, made_by(root, name) or "-")
+    console.print(table)
+    console.print(f"{len(would_run)} of {len(graph)} stages would run", highlight=False)
+
+
+def predict(
+    root: Path, images: Sequence[Path], output: Path, target: str | None, min_score: float
+) -> None:
+    """Write each image with its detections drawn, and print them.
+
+    Raises:
+        UsageError: no such target or image, or nothing was exported yet.
+    """
+    from frontier.images import read_image
+    from frontier.runtime.predictor import Predictor
+
+    missing = [str(path) for path in images if not path.is_file()]
+    if missing:
+        raise UsageError("\n".join(f"{path}: no such image" for path in missing))
+    params = load_params(root / "params.yaml")
+    name = target or params.searched[0]
+    if name not in params.targets:
+        raise UsageError(f"--target {name}: no such target; {nearest(name, [*params.targets])}")
+    bundle = root / "data" / "export" / name / "bundle"
+    if not bundle.is_dir():
+        raise UsageError(f"{bundle}: nothing exported yet; run `frontier run` first")
+    predictor = Predictor(bundle, params.run.threads)
+    output.mkdir(parents=True, exist_ok=True)
+    for path in images:
+        pixels = read_image(path)
+        found = predictor(pixels)
+        rows = [row for row in zip(*found, strict=True) if row[1] >= min_score]
+        drawn = output / f"{path.stem}.png"
+        _draw(pixels, rows, predictor.classes).save(drawn)
+        print(f"{path}: {len(rows)} detections -> {drawn}")
+        for box, score, label in rows:
+            corners = " ".join(f"{value:.0f}" for value in box)
+            print(f"  {predictor.classes[label]} {score:.2f}  [{corners}]")
+
+
+def _draw(pixels: Any, rows: Sequence[Any], classes: Sequence[str]) -> Any:
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(pixels)
+    canvas = ImageDraw.Draw(image)
+    for box, score, label in rows:
+        colour = COLOURS[label % len(COLOURS)]
+        corners = [float(value) for value in box]
+        canvas.rectangle(corners, outline=colour, width=max(1, min(image.size) // 200))
+        canvas.text((corners[0] + 2, corners[1] + 1), f"{classes[label]} {score:.2f}", fill=colour)
+    return image

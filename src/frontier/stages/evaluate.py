@@ -1,0 +1,107 @@
+"""COCO metrics of the exported artifact, in its own runtime, on the test images as they are."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frontier import tracking
+from frontier.data.catalog import Catalog, CatalogSplit
+from frontier.files import read_json, write_json
+from frontier.images import read_image
+from frontier.metrics import Detections, bootstrap_ap, coco_metrics, paired_bootstrap, per_class_ap
+from frontier.params import Evaluate, Run, Section, Target
+from frontier.runtime.predictor import Predictor
+from frontier.stages import Inputs
+
+
+class Params(Section):
+    run: Run
+    evaluate: Evaluate
+    target: Target
+
+
+def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
+    exported = inputs.path(f"export/{inputs.target}")
+    built = read_json(exported / "export.json")
+    if built["status"] != "measured":
+        write_json(out / "evaluate.json", {"status": built["status"], "reason": built["reason"]})
+        return {}
+    catalog = Catalog.load(inputs.path("ingest/catalog"), inputs.path("validate/verdict.json"))
+    split = catalog.split("test")
+    found = {
+        name: _detect(Predictor(exported / name, params.run.threads), split)
+        for name in ("bundle", "float_bundle")
+    }
+    scores = {
+        name: _scores(split, detections, params.run.seed) for name, detections in found.items()
+    }
+    delta, low, high = paired_bootstrap(
+        split, found["bundle"], found["float_bundle"], seed=params.run.seed
+    )
+    result: dict[str, Any] = {
+        "status": "measured",
+        "reason": "",
+        "images": len(split),
+        **scores["bundle"],
+        "float": scores["float_bundle"],
+        "AP_gap": delta,
+        "AP_gap_interval": [low, high],
+        "per_class": _per_class(catalog, split, found),
+    }
+    write_json(out / "evaluate.json", result)
+    _write_detections(split, found["bundle"], out / "detections.parquet")
+    numbers = {n: value for n, value in scores["bundle"].items() if isinstance(value, float)}
+    return {**numbers, "AP_float": scores["float_bundle"]["AP"]}
+
+
+def _detect(predictor: Predictor, split: CatalogSplit) -> Detections:
+    rows = []
+    for index in range(len(split)):
+        found = predictor(read_image(split.image_path(index)))
+        rows.append((found.boxes_xyxy, found.scores, found.labels))
+        if index % 20 == 0:
+            tracking.log_progress(index, len(split), "test images")
+    return Detections.gather(split.image_ids.tolist(), rows)
+
+
+def _scores(split: CatalogSplit, detections: Detections, seed: int) -> dict[str, Any]:
+    """COCO's numbers, null where the truth holds no such box, and the interval of AP."""
+    numbers = coco_metrics(split, detections)
+    low, high = bootstrap_ap(split, detections, seed=seed)
+    known = {name: value if value >= 0 else None for name, value in numbers.items()}
+    return {**known, "AP_interval": [low, high]}
+
+
+def _per_class(
+    catalog: Catalog, split: CatalogSplit, found: dict[str, Detections]
+) -> list[dict[str, Any]]:
+    columns = [per_class_ap(split, found[name]) for name in ("bundle", "float_bundle")]
+    boxes = np.bincount(split.labels, minlength=len(catalog.classes)).tolist()
+    return [
+        {
+            "name": entry["name"],
+            "AP": None if math.isnan(ap) else ap,
+            "AP_float": None if math.isnan(ap_float) else ap_float,
+            "boxes": count,
+        }
+        for entry, ap, ap_float, count in zip(catalog.classes, *columns, boxes, strict=True)
+    ]
+
+
+def _write_detections(split: CatalogSplit, detections: Detections, path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
+    names = dict(zip(split.image_ids.tolist(), split.file_names, strict=True))
+    sides = {name: detections.boxes_xyxy[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
+    columns = {
+        "image_id": detections.image_id,
+        "file_name": [names[image_id] for image_id in detections.image_id.tolist()],
+        **sides,
+        "score": detections.scores,
+        "label": detections.labels,
+    }
+    pa.parquet.write_table(pa.table(columns), path)

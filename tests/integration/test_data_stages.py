@@ -1,0 +1,249 @@
+"""ingest, validate and pack on small folders with planted faults."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from frontier.data import synthetic
+from frontier.data.catalog import Catalog
+from frontier.data.packing import load_meta, load_split
+from frontier.errors import DataError
+from frontier.files import read_json, sha256
+from frontier.params import Ingest, Pack, Run, Synthetic, SyntheticPretrain, Validate
+from frontier.stages import Inputs, ingest, pack, validate
+
+SMALL = Synthetic(seed=3, train=14, val=4, test=4, unlabelled=3)
+RUN = Run(seed=0, threads=1, device="cpu", precision="float32")
+REAL = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def run_ingest(root: Path, source: str = "data", unlabelled: str | None = None) -> dict[str, float]:
+    pretrain = SyntheticPretrain(seed=1, train=2)
+    section = Ingest(source=source, unlabelled=unlabelled, synthetic=SMALL, pretrain=pretrain)
+    out = root / "data" / "ingest"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    return ingest.run(ingest.Params(run=RUN, ingest=section), inputs(root), out)
+
+
+def run_validate(root: Path, **changed: float) -> dict[str, float]:
+    limits = {"max_quarantined": 0.1, "max_repaired": 0.2, "min_boxes_per_class": 1} | changed
+    out = root / "data" / "validate"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    section = Validate.model_validate(limits)
+    return validate.run(validate.Params(run=RUN, validate=section), inputs(root), out)
+
+
+def run_pack(root: Path) -> dict[str, float]:
+    out = root / "data" / "pack"
+    params = pack.Params(run=RUN, pack=Pack(image_size=64, holdout=0.25))
+    return pack.run(params, inputs(root), out)
+
+
+def inputs(root: Path) -> Inputs:
+    work = root / ".work"
+    work.mkdir(exist_ok=True)
+    return Inputs(root, ("data/ingest", "data/validate"), None, work)
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pristine") / "mine"
+    folder.mkdir()
+    synthetic.write_coco(folder, SMALL)
+    return folder
+
+
+@pytest.fixture
+def mine(pristine: Path, tmp_path: Path) -> Path:
+    """A sound COCO folder at <tmp>/mine, for the test to damage."""
+    return Path(shutil.copytree(pristine, tmp_path / "mine"))
+
+
+def edit(mine: Path, split: str) -> tuple[Path, dict[str, Any]]:
+    path = mine / "annotations" / f"instances_{split}.json"
+    return path, json.loads(path.read_text())
+
+
+def test_the_embedded_data_passes_whole_and_again_alike(tmp_path: Path) -> None:
+    found = run_ingest(tmp_path, "synthetic")
+    assert found["images"] == 14 + 4 + 4 + 3
+    assert found["pretrain_images"] == 2
+    first = {p: sha256(p) for p in (tmp_path / "data").rglob("*") if p.is_file()}
+    run_ingest(tmp_path, "synthetic")
+    assert first == {p: sha256(p) for p in first}
+    counts = run_validate(tmp_path)
+    assert counts["images_used"] == counts["images_in"] == 25
+    packed = run_pack(tmp_path)
+    assert packed["holdout"] == 4
+    main = tmp_path / "data" / "pack" / "main"
+    assert load_meta(main).splits == {
+        "train": 10,
+        "holdout": 4,
+        "val": 4,
+        "test": 4,
+        "unlabelled": 3,
+    }
+    train, held = load_split(main, "train"), load_split(main, "holdout")
+    assert not set(train.image_ids) & set(held.image_ids)
+    assert len(load_split(main, "unlabelled").labels) == 0
+    assert load_split(tmp_path / "data" / "pack" / "pretrain", "train").num_classes == 16
+
+
+def test_data_docs_need_no_network(tmp_path: Path, mine: Path) -> None:
+    run_ingest(tmp_path, "mine")
+    run_validate(tmp_path)
+    pages = list((tmp_path / "data" / "validate" / "data_docs").rglob("*.html"))
+    assert len(pages) >= 11
+    for page in pages:
+        loaded = re.findall(r"<(?:link|script|img)[^>]*https?://[^>]*>", page.read_text())
+        assert loaded == []
+
+
+def test_a_truncated_image_is_quarantined_and_the_run_goes_on(tmp_path: Path, mine: Path) -> None:
+    victim = mine / "images" / "train_00003.jpg"
+    victim.write_bytes(victim.read_bytes()[:-800])
+    assert run_ingest(tmp_path, "mine")["unreadable"] == 1
+    counts = run_validate(tmp_path)
+    assert counts["images_quarantined"] == 1
+    verdict = read_json(tmp_path / "data" / "validate" / "verdict.json")
+    entry = {"split": "train", "image_id": 4, "file_name": victim.name, "code": "truncated"}
+    assert verdict["quarantined"] == [entry]
+    assert run_pack(tmp_path)["train"] == 13 - 3
+    with pytest.raises(DataError, match=r"train_00003\.jpg is unusable: truncated"):
+        run_validate(tmp_path, max_quarantined=0.02)
+    assert not read_json(tmp_path / "data" / "validate" / "verdict.json")["passed"]
+
+
+def test_planted_faults_are_all_listed(tmp_path: Path, mine: Path) -> None:
+    path, content = edit(mine, "train")
+    boxes = content["annotations"]
+    boxes[0]["category_id"] = 99
+    boxes[1]["image_id"] = 12345
+    del boxes[2]["bbox"]
+    boxes[3]["bbox"][2] = float("nan")
+    boxes[4]["id"] = boxes[5]["id"]
+    content["images"][6]["file_name"] = "../../outside.jpg"
+    path.write_text(json.dumps(content))
+    other, content = edit(mine, "test")
+    content["categories"][0]["name"] = "something else"
+    content["annotations"][0]["category_id"] = 77
+    other.write_text(json.dumps(content))
+    run_ingest(tmp_path, "mine")
+    problems = read_json(tmp_path / "data" / "ingest" / "catalog" / "problems.json")
+    with pytest.raises(DataError) as caught:
+        run_validate(tmp_path)
+    assert caught.value.exit_code == 65
+    planted = ("unknown-category", "unknown-image", "missing-field", "not-finite", "duplicate-id")
+    for code in (*planted, "unsafe-path", "class-conflict"):
+        assert any(p["code"] == code for p in problems), code
+        assert any(line.startswith(code) for line in caught.value.problems), code
+    text = str(caught.value)
+    assert "99" in text
+    assert "77" in text
+    assert len(caught.value.problems) == len([p for p in problems if p["severity"] == "critical"])
+
+
+def test_odd_boxes_are_repaired_or_dropped_and_counted(tmp_path: Path, mine: Path) -> None:
+    path, content = edit(mine, "train")
+    image, template = content["images"][0], content["annotations"][0]
+    width, height = image["width"], image["height"]
+    content["annotations"] = [b for b in content["annotations"] if b["image_id"] != image["id"]]
+    odd = [
+        [10, 10, 40, 40],
+        [10, 10, 40, 40.5],  # the same again
+        [width - 20, 10, 40, 40],  # clipped
+        [20, 20, 0, 10],  # no area
+        [width + 5, height + 5, 10, 10],  # outside
+        [60, 10, -5, 10],  # negative
+    ]
+    for i, bbox in enumerate(odd):
+        own = {"id": 9000 + i, "image_id": image["id"], "category_id": 1, "bbox": bbox}
+        content["annotations"].append({**template, **own})
+    path.write_text(json.dumps(content))
+    run_ingest(tmp_path, "mine")
+    counts = run_validate(tmp_path)
+    assert counts["boxes_repaired"] == 1
+    assert counts["boxes_dropped"] == 4
+    folder = tmp_path / "data"
+    catalog = Catalog.load(folder / "ingest" / "catalog", folder / "validate" / "verdict.json")
+    boxes = catalog.split("train").targets(0)[0]
+    assert boxes.tolist() == [[10, 10, 50, 50], [width - 20, 10, width, 50]]
+    used = sum(len(catalog.split(name).labels) for name in ("train", "val", "test"))
+    assert used == counts["boxes_used"]
+
+
+def test_an_image_in_train_and_test_is_a_leak(tmp_path: Path, mine: Path) -> None:
+    shutil.copy(mine / "images" / "train_00001.jpg", mine / "images" / "test_00002.jpg")
+    run_ingest(tmp_path, "mine")
+    with pytest.raises(DataError, match=r"test_00002\.jpg is in both"):
+        run_validate(tmp_path, max_quarantined=1.0)
+
+
+def test_corners_instead_of_sizes_are_noticed(tmp_path: Path, mine: Path) -> None:
+    for split in ("train", "val", "test"):
+        path, content = edit(mine, split)
+        for box in content["annotations"]:
+            box["bbox"] = [200, 150, 280, 200]
+        path.write_text(json.dumps(content))
+    run_ingest(tmp_path, "mine")
+    with pytest.raises(DataError, match="x1, y1, x2, y2"):
+        run_validate(tmp_path)
+
+
+def test_missing_splits_are_taken_from_train(tmp_path: Path, mine: Path) -> None:
+    for split in ("val", "test"):
+        (mine / "annotations" / f"instances_{split}.json").unlink()
+    run_ingest(tmp_path, "mine", "mine/unlabelled")
+    catalog = Catalog.load(tmp_path / "data" / "ingest" / "catalog")
+    sizes = {name: len(catalog.split(name)) for name in catalog.splits}
+    assert sizes == {"train": 10, "val": 2, "test": 2, "unlabelled": 3}
+    assert catalog.split("unlabelled").image_path(0).is_file()
+    problems = read_json(tmp_path / "data" / "ingest" / "catalog" / "problems.json")
+    assert [p["code"] for p in problems] == ["split-made"] * 2
+
+
+def test_gaps_in_category_ids_and_images_without_boxes(tmp_path: Path, mine: Path) -> None:
+    for split in ("train", "val", "test"):
+        path, content = edit(mine, split)
+        for category in content["categories"]:
+            category["id"] = category["id"] * 10
+        for box in content["annotations"]:
+            box["category_id"] *= 10
+        first = content["images"][0]["id"]
+        content["annotations"] = [b for b in content["annotations"] if b["image_id"] != first]
+        path.write_text(json.dumps(content))
+    run_ingest(tmp_path, "mine")
+    catalog = Catalog.load(tmp_path / "data" / "ingest" / "catalog")
+    assert [c["category_id"] for c in catalog.classes] == list(range(10, 90, 10))
+    split = catalog.split("train")
+    assert len(split.targets(0)[1]) == 0
+    assert len(split) == 14
+    assert set(np.unique(split.labels)) <= set(range(8))
+    coco = read_json(catalog.folder / "annotations" / "instances_train.json")
+    by_name = {c["id"]: c["name"] for c in coco["categories"]}
+    assert by_name[10] == "disc"
+
+
+def test_a_file_that_is_not_json_stops_ingest(tmp_path: Path, mine: Path) -> None:
+    for split in ("train", "test"):
+        (mine / "annotations" / f"instances_{split}.json").write_text("{broken")
+    with pytest.raises(DataError) as caught:
+        run_ingest(tmp_path, "mine")
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real photos beside the checkout")
+def test_blood_smears_are_counted_right(tmp_path: Path) -> None:
+    run_ingest(tmp_path, str(REAL / "bccd"))
+    catalog = Catalog.load(tmp_path / "data" / "ingest" / "catalog")
+    sizes = {s: (len(catalog.split(s)), len(catalog.split(s).labels)) for s in catalog.splits}
+    assert sizes == {"train": (205, 2800), "val": (87, 1135), "test": (72, 944)}
+    assert [c["name"] for c in catalog.classes] == ["RBC", "WBC", "Platelets"]

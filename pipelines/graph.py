@@ -1,5 +1,6 @@
 """DVC's graph, read only: the stages, what each needs, and what is stale and why."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def read_graph(root: Path) -> Graph:
     from dvc.repo import Repo
 
     try:
-        with Repo(str(root)) as repo:
+        # DVC addresses stages relative to the working directory
+        with contextlib.chdir(root), Repo() as repo:
             edges = [(a.addressing, b.addressing) for a, b in repo.index.graph.edges]
             meta = {stage.addressing: stage.meta or {} for stage in repo.index.stages}
             changes = repo.status()
@@ -79,7 +81,7 @@ def _reasons(changes: list[Any]) -> tuple[str, ...]:
                 parts = state.items() if isinstance(state, dict) else [(path, state)]
                 for name, what in parts:
                     words.setdefault(f"{name} {_WORDS.get(what, what)}")
-    return tuple(words)
+    return ("not run yet",) if "params.yaml new" in words else tuple(words)
 
 
 _WORDS = {"modified": "changed", "deleted": "missing", "not in cache": "missing"}

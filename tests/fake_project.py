@@ -39,7 +39,7 @@ stages:
       meta: {device: target}
 """
 
-FIRST = '''\
+FIRST = """\
 from pathlib import Path
 from frontier.params import Run, Section
 from frontier.errors import DataError
@@ -53,9 +53,9 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     if (inputs.root / "bad").exists():
         raise DataError("data/first: 2 problems", ["image 1 is bad", "image 2 is bad"])
     return {"seed": params.run.seed}
-'''
+"""
 
-TRAIN = '''\
+TRAIN = """\
 import os, time
 from pathlib import Path
 from frontier import tracking
@@ -81,9 +81,9 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     tracking.log_artifact(out / "figure.svg", folder="figures")
     (inputs.root / "writers.log").open("a").write(f"end {os.getpid()}\\n")
     return {"steps": params.teacher.steps, "undefined": float("nan")}
-'''
+"""
 
-SCORE = '''\
+SCORE = """\
 from pathlib import Path
 from frontier.params import Evaluate, Section, Target
 from frontier.stages import Inputs
@@ -96,7 +96,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     steps = inputs.path("train/model.txt").read_text()
     (out / "score.txt").write_text(f"{params.target.kind} {len(steps)}")
     return {"AP": 0.5}
-'''
+"""
 
 
 def make(folder: Path, *, git: bool = False, steps: int = 5) -> Path:
@@ -136,4 +136,4 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
 
 def _with_steps(params: str, steps: int) -> str:
     head, tail = params.split("teacher:\n  steps:", 1)
-    return f"{head}teacher:\n  steps: {steps}{tail[tail.index(chr(10)):]}"
+    return f"{head}teacher:\n  steps: {steps}{tail[tail.index(chr(10)) :]}"

@@ -35,7 +35,7 @@ def write_run(root: Path, **variant: Any) -> Params:
     files.write_json(
         data / "hardware.json",
         {
-            "device": "Test CPU @ 2.60GHz",
+            "device": "Test(R) CPU @ 2.60GHz",
             "cores": 2,
             "flags": ["avx512_vnni"],
             "runtimes": {"onnxruntime": "1.31.1"},

@@ -190,6 +190,7 @@ def test_limits_are_compared_with_what_was_shipped(tmp_path: Path) -> None:
     text = visible_text((out / "index.html").read_text())
     assert "median latency at most 1.50 ms 2.02 ms not met" in text
     assert "AP at least 0.400 0.441 met" in text
+    assert "limit not met. Asked: median latency at most 1.50 ms; shipped: 2.02 ms." in text
     assert "The float model is the answer." in text
 
 

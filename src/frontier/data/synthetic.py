@@ -1,6 +1,7 @@
 """The embedded dataset: shapes on textured grounds, overlapping, of all sizes and colours.
 
-Colour, texture and position say nothing about the class; only the outline does. One seed gives
+A class has a typical colour, as things have, that three in four of its objects show; texture and
+position say nothing, so the outline decides. One seed gives
 identical bytes: each image draws from its own generator, seeded by (seed, split, index).
 
 Legend: n points of an outline in a unit circle; images are `[H, W, 3]` RGB.
@@ -23,9 +24,10 @@ from frontier.params import Synthetic, SyntheticPretrain
 Pixels = npt.NDArray[np.uint8]
 Rng = np.random.Generator
 
-SIZES_HW = ((240, 320), (240, 320), (256, 320), (240, 360), (320, 240), (288, 288), (224, 336))
+SIZES_HW = ((192, 240), (192, 240), (208, 240), (192, 272), (240, 192), (224, 224), (176, 256))
 OBJECTS = (2, 6)  # per image, both included
-DIAMETER_PX = (18.0, 112.0)
+DIAMETER_PX = (24.0, 120.0)
+TYPICAL = 0.75  # share of objects that show the colour of their class
 MIN_VISIBLE = 0.45  # an object that shows less is part of the clutter and gets no label
 JPEG_QUALITY = 90
 GRAIN_PX = 640  # side of the noise that images take their grain from
@@ -87,7 +89,7 @@ def scene(seed: Sequence[int], style: Style) -> Scene:
     rng = np.random.default_rng(list(seed))
     height, width = SIZES_HW[rng.integers(len(SIZES_HW))]
     ground = style.grounds[int(rng.integers(len(style.grounds)))]
-    image = textures.clutter(rng, ground(rng, (height, width)))
+    image = textures.muted(textures.clutter(rng, ground(rng, (height, width))))
     owner = np.zeros((height, width), np.uint8)  # which object is on top, 0 = none
     drawn = []
     for number in range(1, rng.integers(OBJECTS[0], OBJECTS[1] + 1) + 1):
@@ -121,12 +123,18 @@ def _draw_object(
     offset = centre - (x1, y1) - 0.5  # pixel centres lie half a pixel inside the edges
     fixed = [np.round((part + offset) * (1 << SHIFT)).astype(np.int32) for part in contours]
     cv2.fillPoly(mask, fixed, 255, cv2.LINE_AA, SHIFT)
-    textures.paint(rng, image[y1:y2, x1:x2], mask)
+    hue = _hue(name) if rng.uniform() < TYPICAL else None
+    textures.paint(rng, image[y1:y2, x1:x2], mask, hue)
     solid = mask > 127
     owner[y1:y2, x1:x2][solid] = number
     corners = np.clip([points.min(0) + centre, points.max(0) + centre], 0, (width, height))
     box = [*corners[0], *(corners[1] - corners[0])]
     return [round(float(v), 2) for v in box], int(np.count_nonzero(solid))
+
+
+def _hue(name: str) -> float:
+    """Degrees; neighbours in the list of shapes lie far apart on the circle."""
+    return [*shapes.ALL].index(name) * 135.0 % 360
 
 
 def _draw_distractor(rng: Rng, image: Pixels, owner: Pixels) -> None:

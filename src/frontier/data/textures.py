@@ -8,7 +8,9 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Rng = np.random.Generator
 
-CONTRAST = 110.0  # least sum of channel differences between a fill and what it covers
+MUTED = 0.7  # share of a ground's colour that is taken out
+HUE_SPREAD = 14.0  # degrees
+CONTRAST = 150.0  # least sum of channel differences between a fill and what it covers
 
 
 def noise(rng: Rng, size_hw: tuple[int, int]) -> Pixels:
@@ -61,10 +63,24 @@ def clutter(rng: Rng, image_HWC: Pixels) -> Pixels:
     return np.asarray(cv2.addWeighted(layer, weight, image_HWC, 1 - weight, 0), np.uint8)
 
 
-def paint(rng: Rng, view_HWC: Pixels, mask_HW: Pixels) -> None:
-    """Blend a fresh fill into a view where `mask_HW` (0..255) says so."""
+def muted(image_HWC: Pixels) -> Pixels:
+    """The ground with most of its colour taken out: things stand out from where they are."""
+    grey = cv2.cvtColor(cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.addWeighted(image_HWC, 1 - MUTED, grey, MUTED, 0), np.uint8)
+
+
+def typical(rng: Rng, hue: float) -> npt.NDArray[np.float64]:
+    """A vivid colour near a hue (degrees)."""
+    turned = (hue + rng.normal(0, HUE_SPREAD)) % 360
+    hsv = np.array([[[turned, rng.uniform(0.6, 1.0), rng.uniform(130, 240)]]], np.float32)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0], np.float64)
+
+
+def paint(rng: Rng, view_HWC: Pixels, mask_HW: Pixels, hue: float | None = None) -> None:
+    """Blend a fresh fill, of a typical `hue` or of any colour, where `mask_HW` (0..255) says so."""
     size_hw = mask_HW.shape[0], mask_HW.shape[1]
-    colour = _contrasting(rng, np.array(cv2.mean(view_HWC, mask_HW)[:3]))
+    ground = np.array(cv2.mean(view_HWC, mask_HW)[:3])
+    colour = _contrasting(rng, ground) if hue is None else typical(rng, hue)
     fill: Floats = np.empty((*size_hw, 3), np.float32)
     fill[:] = colour
     kind = rng.integers(4)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from frontier.quantization.sensitivity import Sensitivity
+from frontier.quantization.sensitivity import Gain, Sensitivity
 
-MEASURABLE_MS = 0.005  # a smaller difference between two medians is noise
+MEASURABLE_MS = 0.02  # the least a group counts as saving when AP is weighed against time
 
 
 @dataclass
@@ -18,50 +18,51 @@ class Plan:
 
 def choose(
     sensitivity: Mapping[str, Sensitivity],
-    gains: Mapping[str, float] | None,
+    gains: Mapping[str, Gain] | None,
     ap_of: Callable[[set[str]], float],
     ap_float: float,
     max_ap_drop: float,
 ) -> Plan:
     """Take groups out of INT8, the most AP for the fewest milliseconds first.
 
-    Groups that INT8 makes no faster go first: they cost accuracy for nothing. The most sensitive
-    group of the rest always goes. More follow until the drop is within the budget.
+    Groups that INT8 surely makes no faster go first: they cost accuracy for nothing. The most
+    sensitive group of the rest always goes. More follow until the drop is within the budget.
 
     Args:
         sensitivity: per group, alone in INT8.
-        gains: milliseconds that INT8 saves per group; None where the target cannot be timed.
+        gains: per group; None where the target cannot be timed.
         ap_of: AP of the network with these groups float and all others INT8.
     """
     plan = Plan()
     for name, gain in (gains or {}).items():
-        if gain <= MEASURABLE_MS:
-            plan.float_groups[name] = f"INT8 measured no faster here ({gain:+.3f} ms saved)"
-    before = ap_of(set(plan.float_groups))
-    for rank, name in enumerate(_by_cost(sensitivity, gains, exclude=set(plan.float_groups))):
-        why = (
-            "measured most sensitive" if rank == 0 else f"AP drop was still {ap_float - before:.4f}"
-        )
+        if gain.interval_ms[1] <= 0:
+            plan.float_groups[name] = f"INT8 measured slower here, by {-gain.ms:.3f} ms"
+    plan.ap = ap_of(set(plan.float_groups))
+    order = _by_cost(sensitivity, gains, exclude=set(plan.float_groups))
+    for rank, name in enumerate(order):
+        why = "measured most sensitive" if rank == 0 else f"AP drop was {ap_float - plan.ap:.4f}"
         plan.float_groups[name] = f"{why}; {_in_words(sensitivity[name], gains, name)}"
-        before = ap_of(set(plan.float_groups))
-        if ap_float - before <= max_ap_drop:
+        plan.ap = ap_of(set(plan.float_groups))
+        if ap_float - plan.ap <= max_ap_drop:
             break
-    plan.ap = before
     return plan
 
 
 def _by_cost(
-    sensitivity: Mapping[str, Sensitivity], gains: Mapping[str, float] | None, exclude: set[str]
+    sensitivity: Mapping[str, Sensitivity], gains: Mapping[str, Gain] | None, exclude: set[str]
 ) -> list[str]:
-    def cost(name: str) -> tuple[float, float]:
-        found, gain = sensitivity[name], gains[name] if gains else 1.0
-        return max(found.ap_drop, 0.0) / gain, found.output_error / gain
+    """Group names, the most AP (then the most output error) per millisecond first."""
 
-    return sorted(set(sensitivity) - exclude, key=lambda name: (cost(name), name), reverse=True)
+    def cost(name: str) -> tuple[float, float, str]:
+        found = sensitivity[name]
+        saved_ms = max(gains[name].ms, MEASURABLE_MS) if gains else 1.0
+        return max(found.ap_drop, 0.0) / saved_ms, found.output_error / saved_ms, name
+
+    return sorted(set(sensitivity) - exclude, key=cost, reverse=True)
 
 
-def _in_words(found: Sensitivity, gains: Mapping[str, float] | None, name: str) -> str:
-    gain = f" to save {gains[name]:.3f} ms" if gains else ""
+def _in_words(found: Sensitivity, gains: Mapping[str, Gain] | None, name: str) -> str:
+    gain = f" to save {gains[name].ms:.3f} ms" if gains else ""
     return (
         f"alone in INT8 it costs {found.ap_drop:.4f} AP{gain} (output error "
         f"{found.output_error:.4f})"

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
+from frontier.quantization.writer import Ranges, Writer
 from frontier.targets.base import Spelling
 
-Ranges = dict[str, tuple[float, float]]
+__all__ = ["Ranges", "calibrate", "groups", "quantize", "random_ranges"]
 
 # What runs on integers between two integer convolutions.
 OPERATORS = ("Conv", "Relu", "Add", "Concat", "MaxPool", "DepthToSpace")
@@ -101,79 +101,9 @@ def quantize(
     chosen = [n for name, nodes in groups(model).items() if name not in float_groups for n in nodes]
     if not chosen:
         return _copy(model)
-    quantizer = _quantizer(_copy(model), ranges, chosen, spelling)
-    quantizer.quantize_model()
-    made: onnx.ModelProto = quantizer.model.model
-    _fold_scalar_products(made)
-    made.producer_name, made.producer_version = "frontier", ""
+    made = _copy(model)
+    Writer(made, ranges, set(chosen), spelling).write()
     return made
-
-
-def _quantizer(model: onnx.ModelProto, ranges: Ranges, nodes: list[str], spelling: Spelling) -> Any:
-    import onnxruntime.quantization
-    from onnxruntime.quantization.calibrate import TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-
-    ort: Any = onnxruntime.quantization  # its type hints hide what it exports
-    make: Any = QDQQuantizer
-    symmetric = spelling == "s8s8"
-    data: Any = {n: tuple(np.array(v, np.float32) for v in pair) for n, pair in ranges.items()}
-    return make(
-        model,
-        per_channel=True,
-        reduce_range=False,
-        weight_qType=ort.QuantType.QInt8,
-        activation_qType=ort.QuantType.QInt8 if symmetric else ort.QuantType.QUInt8,
-        tensors_range=TensorsData(ort.CalibrationMethod.MinMax, data),
-        nodes_to_quantize=nodes,
-        nodes_to_exclude=[],
-        op_types_to_quantize=[*OPERATORS],
-        extra_options={
-            "ActivationSymmetric": symmetric,
-            "WeightSymmetric": True,
-            "QuantizeBias": not symmetric,  # TensorRT takes no int32 bias
-            "ForceQuantizeNoInputCheck": True,
-        },
-    )
-
-
-def _fold_scalar_products(model: onnx.ModelProto) -> None:
-    """A quantized tensor times a positive scalar is the same integers on another scale.
-
-    Rewrites `DQ(s) -> Mul(a) -> Q -> DQ` as `DQ(s * a)`: the product costs nothing any more and
-    is exact, where integer multiplication would round.
-    """
-    graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    producer = {name: node for node in graph.node for name in node.output}
-    consumers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
-    for product in [node for node in graph.node if node.op_type == "Mul"]:
-        factor = _positive_scalar(product, constants)
-        source = next((producer[n] for n in product.input if n in producer), None)
-        after = consumers.get(product.output[0], [])
-        if factor is None or source is None or source.op_type != "DequantizeLinear":
-            continue
-        if [node.op_type for node in after] != ["QuantizeLinear"]:
-            continue
-        scale = numpy_helper.to_array(constants[source.input[1]]) * factor
-        name = f"{product.output[0]}_scale_folded"
-        graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), name))
-        for rescaled in consumers[after[0].output[0]]:
-            rescaled.input[:] = [source.input[0], name, *source.input[2:]]
-        graph.node.remove(product)
-        graph.node.remove(after[0])
-
-
-def _positive_scalar(
-    product: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
-) -> float | None:
-    values = [numpy_helper.to_array(constants[n]) for n in product.input if n in constants]
-    if len(values) != 1 or values[0].size != 1 or values[0].item() <= 0:
-        return None
-    return float(values[0].item())
 
 
 def _convolutions(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

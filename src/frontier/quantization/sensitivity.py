@@ -19,7 +19,7 @@ from frontier.params import Evaluate, Measure
 from frontier.quantization import qdq
 from frontier.runtime.session import OnnxSession
 from frontier.targets.base import Arrays, Spelling, Target
-from frontier.targets.measure import measure_latency
+from frontier.targets.measure import Latency, measure_latency
 from frontier.targets.network import INPUT, postprocess_model
 
 Floats = NDArray[np.float32]
@@ -27,8 +27,8 @@ Outputs = list[tuple[Floats, Floats]]  # per image: boxes_xyxy [A, 4], scores [A
 
 # For choices between variants of one network; what ships is judged by `evaluate`.
 RULES = Evaluate(score_threshold=0.01, iou_threshold=0.65, max_detections=100)
-# A gain is a difference of two medians within one measurement: fewer queries do.
-GAIN_QUERIES = 16
+# A gain only ranks groups and comes with its interval: a shorter measurement does.
+GAIN_PROTOCOL = {"queries": 16, "blocks": 5, "warmup": 3}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Sensitivity:
 
     ap_drop: float
     output_error: float  # 0 for the float network's own outputs
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Milliseconds that INT8 in one group saves while all others are INT8."""
+
+    ms: float
+    interval_ms: tuple[float, float]
 
 
 class Judge:
@@ -102,17 +110,23 @@ def measure_gains(
     measure: Measure,
     threads: int,
     records: Path,
-) -> dict[str, float]:
-    """Milliseconds that INT8 in a group saves while all others are INT8, boundaries included."""
+) -> dict[str, Gain]:
+    """What each group gains, its boundaries with the others included."""
     names = sorted(qdq.groups(model))
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{name}.onnx" for name in ["", *names]}
         for name, path in paths.items():
             left_out = {name} if name else set()
             onnx.save(qdq.quantize(model, ranges, left_out, target.int8_spelling), path)
-        short = measure.model_copy(update={"queries": GAIN_QUERIES})
+        short = measure.model_copy(update=GAIN_PROTOCOL)
         latencies = measure_latency(paths, target, short, threads, records, reference="")
-    return {name: latencies[name].p50_ms - latencies[""].p50_ms for name in names}
+    return {name: _gain(latencies[name], latencies[""]) for name in names}
+
+
+def _gain(without: Latency, everything: Latency) -> Gain:
+    low = without.interval_ms[0] - everything.interval_ms[1]
+    high = without.interval_ms[1] - everything.interval_ms[0]
+    return Gain(without.p50_ms - everything.p50_ms, (low, high))
 
 
 def output_error(reference: Outputs, outputs: Outputs) -> float:

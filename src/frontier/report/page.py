@@ -1,5 +1,6 @@
 """The page: one HTML file with its style, script, charts and pictures inside."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ def plotly_script() -> str:
 
 
 def device_name(hardware: Mapping[str, Any]) -> str:
-    """What to call the measured device."""
-    return str(hardware.get("device", "this device"))
+    """What to call the measured device, without the trade marks."""
+    return re.sub(r"\((R|TM)\)", "", str(hardware["device"]))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,15 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frontier.data.loader import batches
 from frontier.data.packing import PackedSplit
 from frontier.metrics import bootstrap_ap, coco_metrics
 from frontier.models.architecture import Architecture, SearchSpace
 from frontier.models.detector import Detector, fused_cost
 from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import Supernet, recalibrate
+from frontier.training.sources import plain_images
 
-BATCH = 16
 BOOTSTRAP_SAMPLES = 100
 
 
@@ -76,20 +75,7 @@ class Evaluator:
 
     def _recalibration_images(self, side: int) -> list[torch.Tensor]:
         if side not in self._images:
-            source = batches(
-                [self.train],
-                batch_size=BATCH,
-                image_size=lambda _: side,
-                augment=None,
-                seed=0,
-                start=0,
-                steps=self.count,
-            )
-            self._images[side] = [
-                torch.from_numpy(batch.images_BHWC).to(self.device).permute(0, 3, 1, 2).float()
-                / 255.0
-                for batch in source
-            ]
+            self._images[side] = plain_images(self.train, side, self.count, self.device)
         return self._images[side]
 
 

@@ -232,4 +232,4 @@ def _quality(held_out: dict[str, tuple[float, float]]) -> dict[str, float | int 
     estimated, measured = np.array([*held_out.values()]).T
     tau = float(kendalltau(estimated, measured).statistic)
     mape = float(np.mean(np.abs(estimated / measured - 1)))
-    return {"tau": tau, "mape": mape, "n": len(held_out)}
+    return {"tau": tau if np.isfinite(tau) else None, "mape": mape, "n": len(held_out)}

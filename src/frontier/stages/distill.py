@@ -13,7 +13,7 @@ from frontier.params import Distill, Recipe, Run, Section
 from frontier.stages import Inputs
 from frontier.training.loop import Training, training_device, write_history
 from frontier.training.recipes import distilled
-from frontier.training.sources import batch_source, labelled_splits
+from frontier.training.sources import batch_source, labelled_splits, settle
 
 
 class Params(Section):
@@ -40,6 +40,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     )
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
     history = training.fit(batch_source(splits, params.recipe, params.run, architecture.image_side))
+    settle(student, splits[0], architecture.image_side)
     save_detector(student, classes, out)
     write_history(history, out / "history.csv")
     validation = load_split(pack, "val")

@@ -1,5 +1,6 @@
 """Build the artifact of one target, check it against torch, time it where it will run."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,13 @@ def _bundle(
 ) -> Path:
     """A folder that can be handed to somebody: artifact, description, manifest."""
     folder.mkdir()
-    model = network
     if target.includes_postprocess:
-        model = folder / target.artifact
-        full_model(network, description["image_size"], params.evaluate, model)
-    artifact = target.build(model, folder)
+        with tempfile.TemporaryDirectory() as temporary:
+            model = Path(temporary) / "full.onnx"
+            full_model(network, description["image_size"], params.evaluate, model)
+            artifact = target.build(model, folder)
+    else:
+        artifact = target.build(network, folder)
     write_json(folder / "detector.json", description)
     write_manifest(folder)
     return artifact

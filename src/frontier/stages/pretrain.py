@@ -9,7 +9,7 @@ from frontier.params import Pretrain, Recipe, Run, Section, Space
 from frontier.stages import Inputs
 from frontier.training.loop import Training, training_device, write_history
 from frontier.training.recipes import supervised
-from frontier.training.sources import batch_source, random_side
+from frontier.training.sources import batch_source, random_side, settle
 
 
 class Params(Section):
@@ -34,9 +34,9 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         supervised(detector),
     )
     side = random_side(space.image_sides, params.run.seed)
-    history = training.fit(
-        batch_source([load_split(pack, "train")], params.recipe, params.run, side)
-    )
+    split = load_split(pack, "train")
+    history = training.fit(batch_source([split], params.recipe, params.run, side))
+    settle(detector, split, space.largest.image_side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")
     return {"steps": params.pretrain.steps, "loss": history[-1]["loss"]}

@@ -15,6 +15,7 @@ from frontier.params import Measure, Quantize, Run, Section, Target
 from frontier.quantization import qdq
 from frontier.quantization.plan import Plan, choose
 from frontier.quantization.sensitivity import (
+    Gain,
     Judge,
     Sensitivity,
     measure_gains,
@@ -115,7 +116,7 @@ def _answer(
 def _groups(
     model: onnx.ModelProto,
     sensitivity: dict[str, Sensitivity],
-    gains: dict[str, float] | None,
+    gains: dict[str, Gain] | None,
     plan: Plan,
     answer: str,
 ) -> list[dict[str, Any]]:
@@ -130,7 +131,8 @@ def _groups(
                 "precision": "float32" if stays_float else "int8",
                 "ap_drop": sensitivity[name].ap_drop,
                 "output_error": sensitivity[name].output_error,
-                "gain_ms": gains[name] if gains else None,
+                "gain_ms": gains[name].ms if gains else None,
+                "gain_interval_ms": list(gains[name].interval_ms) if gains else None,
                 "reason": plan.float_groups.get(name, "within the AP budget"),
             }
         )

@@ -13,7 +13,7 @@ from frontier.params import Recipe, Run, Section, Space, Teacher
 from frontier.stages import Inputs
 from frontier.training.loop import Training, training_device, write_history
 from frontier.training.recipes import supervised
-from frontier.training.sources import batch_source, random_side
+from frontier.training.sources import batch_source, random_side, settle
 
 
 class Params(Section):
@@ -41,9 +41,9 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         supervised(detector),
     )
     side = random_side(params.space.image_sizes, params.run.seed + 1)
-    history = training.fit(
-        batch_source([load_split(pack, "train")], params.recipe, params.run, side)
-    )
+    split = load_split(pack, "train")
+    history = training.fit(batch_source([split], params.recipe, params.run, side))
+    settle(detector, split, detector.architecture.image_side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")
     validation = load_split(pack, "val")

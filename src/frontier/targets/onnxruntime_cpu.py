@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from frontier import params
+from frontier.errors import StageFailed
 from frontier.runtime.session import OnnxSession
 from frontier.targets.base import Spelling
 
@@ -24,9 +25,13 @@ class OnnxRuntimeCpu:
 
     def build(self, model: Path, out: Path) -> Path:
         """The ONNX file is the artifact; loading it once proves that the runtime takes it."""
+        try:
+            OnnxSession(model, threads=1)
+        except Exception as error:  # the runtime's own exceptions share no base class
+            words = " ".join(str(error).split())[:400]
+            raise StageFailed(f"{model.name}: ONNX Runtime refuses it: {words}") from error
         path = out / self.artifact
         shutil.copyfile(model, path)
-        OnnxSession(path, threads=1)
         return path
 
     def load(self, artifact: Path, threads: int) -> OnnxSession:

@@ -332,6 +332,8 @@ def _start_monitor(run_id: str | None) -> Any:
 
 def _lock_entries(root: Path, stage: str, kind: str) -> dict[str, str]:
     """Path -> DVC hash of a stage's `deps` or `outs`, from dvc.lock."""
+    if not (root / "dvc.lock").is_file():  # the very first stage has failed
+        return {}
     entry = load_yaml(root / "dvc.lock")["stages"].get(stage, {})
     return {item["path"]: item["md5"] for item in entry.get(kind, [])}
 

@@ -1,0 +1,100 @@
+"""The command: quick help, errors in words, nothing written before a wish is found valid."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "mlflow", "prefect", "great_expectations", "dvc", "pandas")
+
+
+def frontier(
+    *arguments: str, cwd: Path = CHECKOUT, program: tuple[str, ...] = ("-m", "frontier.cli")
+) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT / 'src'}{os.pathsep}{CHECKOUT}"}
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((CHECKOUT / name).read_text())
+    return tmp_path
+
+
+def test_help_is_quick_and_names_every_command() -> None:
+    frontier("--help")  # byte code
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        answer = frontier("--help")
+        seconds.append(time.monotonic() - started)
+    assert answer.returncode == 0
+    assert min(seconds) < 1.0
+    for command in ("run", "status", "ui", "report", "predict", "schedule", "promote"):
+        assert command in answer.stdout
+
+
+@pytest.mark.parametrize("command", ["", "run", "status", "predict", "schedule"])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    program = (
+        "import sys; from frontier.cli import app\n"
+        f"app({[*([command] if command else []), '--help']!r}, standalone_mode=False)\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    assert "HEAVY []" in frontier(program=("-c", program)).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--set", "serch.finalists=3"], "did you mean 'search'"),
+        (["run", "--set", "search.finalists=x"], "search.finalists"),
+        (["run", "--preset", "smok"], "did you mean 'smoke'"),
+        (["run", "--data", "nowhere"], "nowhere"),
+        (["run", "--target", "tensort"], "did you mean 'tensorrt'"),
+        (["run", "--bogus"], "--bogus"),
+    ],
+)
+def test_a_wrong_wish_ends_with_2_before_anything_is_written(
+    checkout: Path, arguments: list[str], words: str
+) -> None:
+    before = (checkout / "params.yaml").read_bytes()
+    answer = frontier(*arguments, cwd=checkout)
+    assert answer.returncode == 2
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert (checkout / "params.yaml").read_bytes() == before
+    assert not (checkout / "data").exists()
+
+
+def test_a_folder_that_is_no_dataset(checkout: Path) -> None:
+    (checkout / "photos").mkdir()
+    answer = frontier("run", "--data", "photos", cwd=checkout)
+    assert answer.returncode == 2
+    assert "photos" in answer.stderr
+    assert not (checkout / "data").exists()
+
+
+def test_outside_of_a_checkout(tmp_path: Path) -> None:
+    answer = frontier("status", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "not inside a Frontier checkout" in answer.stderr
+
+
+def test_predict_before_anything_was_exported(checkout: Path) -> None:
+    (checkout / "photo.png").write_bytes(b"")
+    answer = frontier("predict", "photo.png", cwd=checkout)
+    assert answer.returncode == 2
+    assert "frontier run" in answer.stderr

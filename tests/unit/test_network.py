@@ -1,0 +1,113 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+from tests.standin import SIDE, Standin, scene
+
+from frontier.boxes import Letterbox, iou
+from frontier.files import sha256
+from frontier.params import Evaluate
+from frontier.runtime.session import OnnxSession
+from frontier.targets import network
+
+RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, max_detections=20)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return network.export_network(Standin(), SIDE, tmp_path_factory.mktemp("net") / "network.onnx")
+
+
+def test_the_network_agrees_with_torch(exported):
+    images = np.random.default_rng(0).random((1, 3, SIDE, SIDE), np.float32)
+    boxes, scores = Standin()(torch.from_numpy(images))
+    found = OnnxSession(exported, 1).run({"images_BCHW": images})
+    np.testing.assert_allclose(found["boxes_xyxy"], boxes, atol=1e-4)
+    np.testing.assert_allclose(found["scores"], scores, atol=1e-5)
+
+
+def test_two_exports_give_the_same_bytes_and_no_machine_path(exported, tmp_path):
+    again = network.export_network(Standin(), SIDE, tmp_path / "again.onnx")
+    assert sha256(again) == sha256(exported)
+    assert b"/work" not in exported.read_bytes()
+    assert b".py" not in exported.read_bytes()
+
+
+def test_weights_keep_their_module_path(exported):
+    names = {tensor.name for tensor in onnx.load(exported).graph.initializer}
+    assert {"backbone.stem.conv.weight", "head.0.class_pred.weight"} <= names
+
+
+def test_operators_without_integer_kernels_are_spelled_otherwise(exported):
+    operators = {node.op_type for node in onnx.load(exported).graph.node}
+    assert not operators & {"ConvTranspose", "MatMul", "Constant", "Identity"}
+
+
+@pytest.mark.parametrize(
+    "size_hw", [(64, 64), (40, 64), (64, 31), (480, 641), (1, 300), (97, 33), (7, 5), (1080, 1920)]
+)
+def test_the_letterbox_is_that_of_boxes(size_hw):
+    image = np.random.default_rng(1).integers(0, 256, (*size_hw, 3)).astype(np.uint8)
+    graph = network._parse(network._LETTERBOX, side=SIDE, opset=network.OPSET)
+    found = OnnxSession(graph.SerializeToString(), 1).run({"image": image})
+    expected = Letterbox(size_hw, SIDE)
+    square = found["square"][0].transpose(1, 2, 0) * 255
+    assert np.abs(square - expected.image(image)).max() < 1.01
+    np.testing.assert_allclose(found["scale"], expected.scale_xyxy[[1, 0]], rtol=1e-6)
+    assert found["pad"].tolist() == expected.pad_xyxy[[1, 0]].tolist()
+
+
+def reference_suppression(boxes, scores, rules):
+    """Greedy, class by class, best first."""
+    kept = []
+    for label in range(scores.shape[1]):
+        own = [i for i in np.argsort(-scores[:, label]) if scores[i, label] > rules.score_threshold]
+        chosen = []
+        for i in own:
+            if all(iou(boxes[[i]], boxes[[j]])[0, 0] <= rules.iou_threshold for j in chosen):
+                chosen.append(i)
+        kept += [(scores[i, label], label, i) for i in chosen[: rules.max_detections]]
+    return sorted(kept, reverse=True)[: rules.max_detections]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_suppression_keeps_what_the_plain_algorithm_keeps(seed):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 40, (60, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (60, 2))], 1).astype(np.float32)
+    scores = rng.random((60, 3)).astype(np.float32)
+    letterbox = Letterbox((50, 100), 80)
+    session = OnnxSession(network.postprocess_model(RULES).SerializeToString(), 1)
+    feeds = {
+        "network_boxes_xyxy": boxes[None],
+        "network_scores": scores[None],
+        "size": np.array(letterbox.size_hw, np.float64),
+        "scale": letterbox.scale_xyxy[[1, 0]].astype(np.float64),
+        "pad": letterbox.pad_xyxy[[1, 0]].astype(np.float64),
+    }
+    found = session.run(feeds)
+    expected = reference_suppression(boxes, scores, RULES)
+    assert found["labels"].tolist() == [label for _, label, _ in expected]
+    np.testing.assert_allclose(found["scores"], [score for score, _, _ in expected])
+    original = letterbox.from_square(boxes[[i for _, _, i in expected]])
+    np.testing.assert_allclose(found["boxes_xyxy"], original, atol=1e-4)
+
+
+def test_the_full_model_finds_the_squares_in_an_image_of_another_size(exported, tmp_path):
+    path = network.full_model(exported, SIDE, RULES, tmp_path / "full.onnx")
+    image, boxes, labels = scene(np.random.default_rng(2), side=3 * SIDE)
+    found = OnnxSession(path, 1).run({"image": image})
+    overlaps = iou(boxes, found["boxes_xyxy"])
+    assert overlaps.max(axis=1).min() > 0.95
+    assert (found["labels"][overlaps.argmax(axis=1)] == labels).all()
+    assert len(found["scores"]) == len(boxes)
+
+
+def test_an_image_without_objects_gives_no_detections(exported, tmp_path):
+    path = network.full_model(exported, SIDE, RULES, tmp_path / "full.onnx")
+    found = OnnxSession(path, 1).run({"image": np.full((30, 50, 3), 114, np.uint8)})
+    assert [found[name].shape for name in ("boxes_xyxy", "scores", "labels")] == [
+        (0, 4),
+        (0,),
+        (0,),
+    ]

@@ -47,7 +47,7 @@ def settle(
         version = registry.register(client, run_id, target, bundle, _tags(root, facts))
         champion = registry.by_alias(client, target, registry.CHAMPION)
         if champion is None or (compare and champion.version != version.version):
-            decision, gain = _judge(root, params, facts, bundle, champion)
+            decision, gain = _judge(root, params, target, facts, champion)
             if decision.promote:
                 registry.promote(client, target, version.version)
             decisions.append(_record(target, version, champion, decision, gain))
@@ -60,8 +60,9 @@ def settle(
 
 
 def _judge(
-    root: Path, params: Params, facts: Mapping[str, Any], bundle: Path, champion: Any | None
+    root: Path, params: Params, target: str, facts: Mapping[str, Any], champion: Any | None
 ) -> tuple[Decision, Gain | None]:
+    bundle = root / facts["bundle"]
     limits = Limits(params.search.max_latency_ms, params.search.min_ap)
     export = read_json(bundle.parent / "export.json")
     challenger = Candidate(
@@ -69,7 +70,7 @@ def _judge(
     )
     if champion is None:
         return decide(challenger, None, None, limits), None
-    folder = root / ".work" / "champion" / champion.version
+    folder = root / ".work" / "champion" / target / str(champion.version)
     held = registry.download_bundle(champion, folder)
     gain, champion_ap = compare(root, params, bundle, held)
     latency = _latency_here(root, champion)
@@ -136,9 +137,10 @@ def promote(root: Path, console: Console, target: str, version: str | None) -> N
     if challenger is None:
         raise UsageError(f"{target}: no challenger is registered; run `frontier run` first")
     facts = summary.read(root)["targets"][target]
-    for decision in settle(
+    decisions = settle(
         root, params, {"targets": {target: facts}}, client, challenger.run_id, compare=True
-    ):
+    )
+    for decision in decisions or [{"reason": "the champion is what was last exported"}]:
         console.print(f"{target}: {decision['reason']}", highlight=False)
 
 
@@ -169,8 +171,8 @@ def _record(
 ) -> dict[str, Any]:
     return {
         "target": target,
-        "challenger_version": version.version,
-        "champion_version": champion.version if champion else None,
+        "challenger_version": str(version.version),
+        "champion_version": str(champion.version) if champion else None,
         "gain": asdict(gain) if gain else None,
         **asdict(decision),
     }

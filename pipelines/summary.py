@@ -70,7 +70,7 @@ def build(
             }
             for name, result in stages.items()
         },
-        "report": PAGE,
+        "report": PAGE if (root / PAGE).is_file() else None,
         "dashboard": "mlruns/mlflow.db",
     }
 
@@ -144,36 +144,39 @@ def show(console: Console, summary: Summary) -> None:
     if summary["frontier"]:
         console.print(_frontier_table(summary))
     console.print(_stages_table(summary))
-    console.print(f"report     {summary['report']}   (frontier report opens it)", highlight=False)
+    console.print(
+        f"report     {summary['report'] or '-'}   (frontier report opens it)", highlight=False
+    )
     console.print("dashboard  frontier ui   (MLflow, Prefect and the report)", highlight=False)
 
 
 def _targets_table(summary: Summary) -> Table:
-    table = Table("target", "status", "AP", "AP float", "latency p50", "float p50", "size")
-    table.title = "Detectors"
+    table = Table(title="Detectors: what ships, in its runtime, and its float form")
+    for heading in ("target", "status", "AP", "AP float", "ms p50", "ms float", "MB"):
+        table.add_column(heading, no_wrap=heading == "target", overflow="fold")
     for name, facts in summary["targets"].items():
         table.add_row(
             name,
             facts["status"],
             f"{_number(facts['AP'], 3)} {_interval(facts['AP_interval'], 3)}",
             _number(facts["AP_float"], 3),
-            f"{_number(facts['latency_p50_ms'], 2, ' ms')} "
-            f"{_interval(facts['latency_interval_ms'], 2)}",
-            f"{_number(facts['latency_float_p50_ms'], 2, ' ms')} "
+            f"{_number(facts['latency_p50_ms'], 2)} {_interval(facts['latency_interval_ms'], 2)}",
+            f"{_number(facts['latency_float_p50_ms'], 2)} "
             f"{_interval(facts['latency_float_interval_ms'], 2)}",
-            _number(facts["size_bytes"] and facts["size_bytes"] / 1e6, 2, " MB"),
+            _number(facts["size_bytes"] and facts["size_bytes"] / 1e6, 2),
         )
     return table
 
 
 def _frontier_table(summary: Summary) -> Table:
-    table = Table("target", "latency p50", "AP", "architecture", title="Frontier")
+    table = Table(title="Frontier: recalibrated architectures, INT8, before distillation")
+    for heading in ("target", "ms p50", "AP", "architecture"):
+        table.add_column(heading, no_wrap=heading == "target", overflow="fold")
     for point in summary["frontier"]:
         chosen = "  <- recommended" if point["recommended"] else ""
         table.add_row(
             point["target"],
-            f"{_number(point['latency_p50_ms'], 2, ' ms')} "
-            f"{_interval(point['latency_interval_ms'], 2)}",
+            f"{_number(point['latency_p50_ms'], 2)} {_interval(point['latency_interval_ms'], 2)}",
             _number(point["AP"], 3),
             f"{point['architecture']}{chosen}",
         )
@@ -190,8 +193,8 @@ def _stages_table(summary: Summary) -> Table:
     return table
 
 
-def _number(value: float | None, digits: int, unit: str = "") -> str:
-    return "-" if value is None else f"{value:.{digits}f}{unit}"
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _interval(bounds: list[float] | None, digits: int) -> str:

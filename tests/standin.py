@@ -28,7 +28,7 @@ class ConvReLU(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0)
-        nn.init.zeros_(self.conv.bias)
+        nn.init.constant_(self.conv.bias, 0.001)
 
     def forward(self, features):
         return self.conv(features).relu()

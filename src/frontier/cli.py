@@ -63,7 +63,7 @@ def run(
     )
     os.chdir(root)
     try:
-        launch.run(root, request, Console(), launch.Selection(only, start), dry_run=dry_run)
+        launch.run(root, request, _console(), launch.Selection(only, start), dry_run=dry_run)
     except KeyboardInterrupt:
         raise repro.Cancelled("stopped; the same command goes on where it was") from None
 
@@ -73,7 +73,7 @@ def status() -> None:
     """Which stages are up to date, which would run, and which MLflow run made each."""
     from pipelines import looking
 
-    looking.status(_enter(), Console())
+    looking.status(_enter(), _console())
 
 
 @app.command()
@@ -81,7 +81,7 @@ def ui() -> None:
     """Serve the dashboards on this machine: MLflow, Prefect and the report."""
     from pipelines import services
 
-    services.ui(_enter(), Console())
+    services.ui(_enter(), _console())
 
 
 @app.command()
@@ -132,7 +132,7 @@ def schedule(
     if emit:
         services.emit_dataset_changed(root)
     else:
-        services.schedule(root, Console(), cron, preset, set_ or [])
+        services.schedule(root, _console(), cron, preset, set_ or [])
 
 
 @app.command()
@@ -145,7 +145,12 @@ def promote(
     """Put the challenger to the champion, or name a version champion by hand."""
     from pipelines import challenge
 
-    challenge.promote(_enter(), Console(), target, version)
+    challenge.promote(_enter(), _console(), target, version)
+
+
+def _console() -> Console:
+    """A file or pipe has no width of its own."""
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def _enter() -> Path:

@@ -6,7 +6,7 @@ Reference: Lin et al. 2014, "Microsoft COCO", arXiv:1405.0312; the intervals are
 bootstrap over images, Efron and Tibshirani 1993, chapter 13.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,22 +109,33 @@ def bootstrap_ap(
     truth: GroundTruth, detections: Detections, samples: int = 200, seed: int = 0
 ) -> tuple[float, float]:
     """95 % interval of AP over resampled images."""
-    matches = ImageMatches(truth, detections)
-    values = [matches.ap(indices) for indices in _resamples(len(truth.image_ids), samples, seed)]
-    return _interval(values)
+    return interval(resampled_ap(truth, [detections], samples, seed)[:, 0])
 
 
 def paired_bootstrap(
     truth: GroundTruth, a: Detections, b: Detections, samples: int = 200, seed: int = 0
 ) -> tuple[float, float, float]:
     """AP(a) - AP(b) with its 95 % interval; both are scored on the same resampled images."""
-    matches_a, matches_b = ImageMatches(truth, a), ImageMatches(truth, b)
-    values = [
-        matches_a.ap(indices) - matches_b.ap(indices)
-        for indices in _resamples(len(truth.image_ids), samples, seed)
-    ]
-    everything = np.arange(len(truth.image_ids))
-    return (matches_a.ap(everything) - matches_b.ap(everything), *_interval(values))
+    table = resampled_ap(truth, [a, b], samples, seed)
+    difference = coco_metrics(truth, a)["AP"] - coco_metrics(truth, b)["AP"]
+    return (difference, *interval(table[:, 0] - table[:, 1]))
+
+
+def resampled_ap(
+    truth: GroundTruth, detectors: Sequence[Detections], samples: int, seed: int
+) -> Array:
+    """AP of each of D detectors on the same resampled images, [samples, D]."""
+    matches = [ImageMatches(truth, detections) for detections in detectors]
+    rng = np.random.default_rng(seed)
+    images = len(truth.image_ids)
+    draws = (rng.integers(0, images, images) for _ in range(samples))
+    return np.array([[each.ap(indices) for each in matches] for indices in draws])
+
+
+def interval(values: Array) -> tuple[float, float]:
+    """The middle 95 % of resampled values."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 class ImageMatches:
@@ -154,17 +165,6 @@ class ImageMatches:
         precision = np.asarray(result["precision"])
         known = precision[precision > -1]
         return float(known.mean()) if known.size else -1.0
-
-
-def _resamples(images: int, samples: int, seed: int) -> Iterator[Array]:
-    rng = np.random.default_rng(seed)
-    for _ in range(samples):
-        yield rng.integers(0, images, images)
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _evaluate(truth: GroundTruth, detections: Detections) -> Any:

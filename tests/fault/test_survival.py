@@ -226,8 +226,10 @@ def test_a_living_dvc_keeps_its_rwlock(project: Path) -> None:
 def test_a_broken_record_changes_nothing_and_is_made_up_for(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from frontier.tracking import record
     from frontier.tracking.record import Tracker, connect
 
+    monkeypatch.setattr(record, "WAIT_S", 5.0)
     monkeypatch.setenv("FAKE_STEP_S", "0")
     database = project / "mlruns" / "mlflow.db"
     database.mkdir(parents=True)  # no file can be opened there
@@ -256,6 +258,7 @@ def test_a_broken_record_changes_nothing_and_is_made_up_for(
     assert len(spooled) == 2
 
     database.rmdir()
+    monkeypatch.setattr(record, "CLOSE_S", 120.0)
     for _ in range(2):
         tracker = Tracker(project, told.append)
         tracker.start("produce", {}, {})

@@ -18,7 +18,6 @@ from frontier.stages import Inputs, declarations
 from pipelines import graph, repro
 from tests import fake_project
 
-
 CHECKOUT = fake_project.CHECKOUT
 REAL = declarations(CHECKOUT)
 

@@ -133,6 +133,13 @@ def test_recorded_measurements_are_reused(artifacts, clock, tmp_path):
     assert loaded == ["reference", "a", "b"]
 
 
+def test_equal_bytes_are_timed_once(artifacts, clock, tmp_path):
+    artifacts["b"].write_text("a")
+    loaded, found = run(artifacts, clock, tmp_path / "device.jsonl", "fresh")
+    assert loaded == ["reference", "b"]
+    assert found["a"] == found["b"]
+
+
 def test_a_torn_record_is_passed_over_and_repaired(artifacts, clock, tmp_path):
     records = tmp_path / "device.jsonl"
     _, first = run(artifacts, clock, records, "fresh")

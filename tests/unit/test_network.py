@@ -2,13 +2,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.standin import SIDE, Standin, scene
 
 from frontier.boxes import Letterbox, iou
 from frontier.files import sha256
 from frontier.params import Evaluate
 from frontier.runtime.session import OnnxSession
 from frontier.targets import network
+from tests.standin import SIDE, Standin, scene
 
 RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, max_detections=20)
 

@@ -5,6 +5,8 @@ branch of the head. The output region (the prediction convolutions, DFL, decodin
 after them) belongs to no group: its boxes and scores live on scales that 8 bits cannot hold.
 """
 
+import contextlib
+import io
 import tempfile
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
@@ -64,7 +66,8 @@ def calibrate(model: onnx.ModelProto, images: Iterable[NDArray[np.float32]], met
         "entropy": (CalibrationMethod.Entropy, {}),
     }
     kind, options = methods[method]
-    with tempfile.TemporaryDirectory() as folder:
+    talk = io.StringIO()  # the calibrators print
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(talk):
         path = Path(folder) / "network.onnx"
         onnx.save(model, path)
         augmented = str(Path(folder) / "augmented.onnx")

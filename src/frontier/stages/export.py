@@ -38,17 +38,17 @@ class Params(Section):
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     target = make_target(params.target)
-    student_folder = inputs.path(f"distill/{params.target.like}")
-    student = load_detector(student_folder)
-    plan = read_json(inputs.path(f"quantize/{inputs.target}") / "plan.json")
+    quantized = inputs.path(f"quantize/{inputs.target}")
+    answer = read_json(quantized / "plan.json")["answer"]
     networks = {
-        "bundle": inputs.path(f"quantize/{inputs.target}") / "quantized.onnx",
-        "float_bundle": inputs.path(f"quantize/{inputs.target}") / "float.onnx",
+        "bundle": (quantized / "quantized.onnx", "float32" if answer == "float" else "int8"),
+        "float_bundle": (quantized / "float.onnx", "float32"),
     }
+    folder = inputs.path(f"distill/{params.target.like}")
+    student = load_detector(folder)
     sizes = {}
-    for name, network in networks.items():
-        precision = "float32" if name == "float_bundle" or plan["answer"] == "float" else "int8"
-        description = _describe(student, student_folder, params, target, precision)
+    for name, (network, precision) in networks.items():
+        description = _describe(student, folder, params, target, precision)
         artifact = _bundle(network, out / name, params, target, description)
         sizes[name] = artifact.stat().st_size
     result: dict[str, Any] = {
@@ -59,18 +59,17 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         "size_bytes": sizes["bundle"],
         "size_float_bytes": sizes["float_bundle"],
     }
-    metrics = {"size_bytes": float(sizes["bundle"])}
     if target.timeable:
         pack = inputs.path("pack/main")
         result["parity"] = _check_parity(student, out / "float_bundle", pack, params)
-        metrics["parity_AP_gap"] = result["parity"]["AP_gap"]
-        tracking.log_progress(1, 2, "float model agrees with torch")
+        tracking.log_progress(1, 2, "the float model agrees with torch")
         hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
         records = records_path(inputs.root, hardware)
-        latency = _latency(networks, out, target, params, records)
+        latency = _latency(quantized, out, target, params, records)
         result["latency"] = {name: value.as_dict() for name, value in latency.items()}
     write_json(out / "export.json", result)
-    return metrics
+    parity = {"parity_AP_gap": result["parity"]["AP_gap"]} if result["parity"] else {}
+    return {"size_bytes": float(sizes["bundle"]), **parity}
 
 
 def _describe(
@@ -154,7 +153,7 @@ def _torch_predictions(
     geometry = {"size": np.full(2, side), "scale": np.ones(2), "pad": np.zeros(2)}
     predictions = []
     for square in squares:
-        image = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
+        image = torch.tensor(square).permute(2, 0, 1)[None].float() / 255
         with torch.no_grad():
             boxes, scores = network(image)
         feeds = {"network_boxes_xyxy": boxes.numpy(), "network_scores": scores.numpy(), **geometry}
@@ -185,14 +184,10 @@ def _pairs(expected: list[Prediction], found: list[Prediction]) -> dict[str, flo
 
 
 def _latency(
-    networks: dict[str, Path], out: Path, target: RunnableTarget, params: Params, records: Path
+    quantized: Path, out: Path, target: RunnableTarget, params: Params, records: Path
 ) -> dict[str, Latency]:
-    """Network in INT8 and float, and both whole pipelines, in one interleaved measurement."""
-    if not target.includes_postprocess:
-        models = {"float": out / "float_bundle" / target.artifact}
-        models["int8"] = out / "bundle" / target.artifact
-    else:
-        models = {"float": networks["float_bundle"], "int8": networks["bundle"]}
-        models["pipeline"] = out / "bundle" / target.artifact
-        models["pipeline_float"] = out / "float_bundle" / target.artifact
+    """Networks in INT8 and float and both whole pipelines, in one interleaved measurement."""
+    models = {"float": quantized / "float.onnx", "int8": quantized / "quantized.onnx"}
+    models["pipeline"] = out / "bundle" / target.artifact
+    models["pipeline_float"] = out / "float_bundle" / target.artifact
     return measure_latency(models, target, params.measure, params.run.threads, records, "float")

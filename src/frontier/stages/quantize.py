@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -23,6 +23,7 @@ from frontier.quantization.sensitivity import (
     prepare,
 )
 from frontier.stages import Inputs
+from frontier.targets import Target as RunnableTarget
 from frontier.targets import target as make_target
 from frontier.targets.hardware import fingerprint_id
 from frontier.targets.measure import Latency, measure_latency, records_path
@@ -37,58 +38,85 @@ class Params(Section):
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
-    target, threads = make_target(params.target), params.run.threads
+    target = make_target(params.target)
     student = load_detector(inputs.path(f"distill/{params.target.like}"))
     side = student.architecture.image_side
     path = export_network(student.module.deploy(), side, out / "float.onnx")
     model = onnx.load(path)
-    pack = inputs.path("pack/main")
+    hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
+    records = records_path(inputs.root, hardware)
+    found = _study(model, inputs.path("pack/main"), side, target, params, records)
+    quantized = out / "quantized.onnx"
+    left_out = set(found.plan.float_groups)
+    onnx.save(qdq.quantize(model, found.ranges, left_out, target.int8_spelling), quantized)
+    latency: dict[str, Latency] = {}
+    if target.timeable:
+        models = {"float": path, "int8": quantized}
+        threads = params.run.threads
+        latency = measure_latency(models, target, params.measure, threads, records, "float")
+    answer, reason = _answer(found.plan, latency, found.ap_float, params.quantize.max_ap_drop)
+    if answer == "float":
+        shutil.copyfile(path, quantized)
+    scores = {
+        "AP_float": found.ap_float,
+        "AP_int8": found.plan.ap if answer == "hybrid" else found.ap_float,
+        "AP_all_int8": found.ap_all,
+    }
+    result = {
+        "target": inputs.target,
+        "spelling": target.int8_spelling,
+        "answer": answer,
+        "reason": reason,
+        "groups": _groups(model, found, answer),
+        "images": found.images,
+        "latency_float_p50_ms": latency["float"].p50_ms if latency else None,
+        "latency_int8_p50_ms": latency["int8"].p50_ms if latency else None,
+        "stable": all(value.stable for value in latency.values()) if latency else None,
+        **scores,
+    }
+    write_json(out / "plan.json", result)
+    return scores
+
+
+class Study(NamedTuple):
+    """What was measured of one network, and the plan that follows from it."""
+
+    ranges: qdq.Ranges
+    images: int
+    ap_float: float
+    ap_all: float
+    sensitivity: dict[str, Sensitivity]
+    gains: dict[str, Gain] | None
+    plan: Plan
+
+
+def _study(
+    model: onnx.ModelProto,
+    pack: Path,
+    side: int,
+    target: RunnableTarget,
+    params: Params,
+    records: Path,
+) -> Study:
+    spelling, threads = target.int8_spelling, params.run.threads
     ranges = _calibrate(model, pack, side, params.quantize)
     validation = load_split(pack, "val")
     count = min(params.quantize.sensitivity_images, len(validation))
     judge = Judge(validation.subset(np.arange(count)), side, threads)
-    spelling = target.int8_spelling
 
     def ap_of(float_groups: set[str]) -> float:
         return judge.ap(judge.outputs(qdq.quantize(model, ranges, float_groups, spelling)))
 
     ap_float, ap_all = ap_of(set(qdq.groups(model))), ap_of(set())
-    tracking.log_progress(1, 4, f"AP float {ap_float:.3f}, all INT8 {ap_all:.3f}")
+    tracking.log_progress(1, 3, f"AP float {ap_float:.3f}, all INT8 {ap_all:.3f}")
     sensitivity = measure_sensitivity(model, ranges, spelling, judge)
-    tracking.log_progress(2, 4, "sensitivity of each group measured")
-    hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
-    records = records_path(inputs.root, hardware)
+    tracking.log_progress(2, 3, "AP drop of each group measured")
     gains = None
     if target.timeable:
         gains = measure_gains(model, ranges, target, params.measure, threads, records)
-    tracking.log_progress(3, 4, "milliseconds of each group measured")
+    tracking.log_progress(3, 3, "milliseconds of each group measured")
     plan = choose(sensitivity, gains, ap_of, ap_float, params.quantize.max_ap_drop)
-    quantized = out / "quantized.onnx"
-    onnx.save(qdq.quantize(model, ranges, set(plan.float_groups), spelling), quantized)
-    latency: dict[str, Latency] = {}
-    if target.timeable:
-        models = {"float": path, "int8": quantized}
-        latency = measure_latency(models, target, params.measure, threads, records, "float")
-    answer, reason = _answer(plan, latency, ap_float, params.quantize.max_ap_drop)
-    if answer == "float":
-        shutil.copyfile(path, quantized)
-    ap_int8 = plan.ap if answer == "hybrid" else ap_float
-    result = {
-        "target": inputs.target,
-        "spelling": spelling,
-        "answer": answer,
-        "reason": reason,
-        "groups": _groups(model, sensitivity, gains, plan, answer),
-        "images": count,
-        "AP_float": ap_float,
-        "AP_int8": ap_int8,
-        "AP_all_int8": ap_all,
-        "latency_float_p50_ms": latency["float"].p50_ms if latency else None,
-        "latency_int8_p50_ms": latency["int8"].p50_ms if latency else None,
-        "stable": all(value.stable for value in latency.values()) if latency else None,
-    }
-    write_json(out / "plan.json", result)
-    return {"AP_float": ap_float, "AP_int8": ap_int8, "AP_all_int8": ap_all}
+    return Study(ranges, count, ap_float, ap_all, sensitivity, gains, plan)
 
 
 def _calibrate(model: onnx.ModelProto, pack: Path, side: int, params: Quantize) -> qdq.Ranges:
@@ -113,27 +141,21 @@ def _answer(
     return "hybrid", f"{ratio:.2f}x faster than float, AP drop {drop:.4f} within {budget}"
 
 
-def _groups(
-    model: onnx.ModelProto,
-    sensitivity: dict[str, Sensitivity],
-    gains: dict[str, Gain] | None,
-    plan: Plan,
-    answer: str,
-) -> list[dict[str, Any]]:
+def _groups(model: onnx.ModelProto, found: Study, answer: str) -> list[dict[str, Any]]:
+    """One row per group, for the report."""
     operators = {node.name: node.op_type for node in model.graph.node}
-    rows = []
-    for name, nodes in qdq.groups(model).items():
-        stays_float = answer == "float" or name in plan.float_groups
-        rows.append(
-            {
-                "name": name,
-                "layers": sum(operators[node] == "Conv" for node in nodes),
-                "precision": "float32" if stays_float else "int8",
-                "ap_drop": sensitivity[name].ap_drop,
-                "output_error": sensitivity[name].output_error,
-                "gain_ms": gains[name].ms if gains else None,
-                "gain_interval_ms": list(gains[name].interval_ms) if gains else None,
-                "reason": plan.float_groups.get(name, "within the AP budget"),
-            }
-        )
-    return rows
+    left_out, gains = found.plan.float_groups, found.gains
+    otherwise = "the whole network stays float" if answer == "float" else "within the AP budget"
+    return [
+        {
+            "name": name,
+            "layers": sum(operators[node] == "Conv" for node in nodes),
+            "precision": "float32" if answer == "float" or name in left_out else "int8",
+            "ap_drop": found.sensitivity[name].ap_drop,
+            "output_error": found.sensitivity[name].output_error,
+            "gain_ms": gains[name].ms if gains else None,
+            "gain_interval_ms": list(gains[name].interval_ms) if gains else None,
+            "reason": left_out.get(name, otherwise),
+        }
+        for name, nodes in qdq.groups(model).items()
+    ]

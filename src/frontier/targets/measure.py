@@ -94,16 +94,17 @@ def measure_latency(
     names = {key: _record_name(path, measure, threads) for key, path in models.items()}
     known = _read_records(records) if measure.latency == "reuse" else {}
     asked = [key for key in models if reference_ms is None or key != reference]
-    missing = [key for key in asked if names[key] not in known]
-    measured: dict[str, Latency] = {}
+    # equal bytes are timed once: one name, one number
+    missing = {names[key]: key for key in asked if names[key] not in known}
     if missing:
-        wanted = {key: models[key] for key in dict.fromkeys([reference, *missing])}
+        wanted = {key: models[key] for key in dict.fromkeys([reference, *missing.values()])}
         sessions = {key: target.load(path, threads) for key, path in wanted.items()}
         given = {k: (feeds or {}).get(k) or _random_feeds(s) for k, s in sessions.items()}
         timed = time_sessions(sessions, given, measure, reference, reference_ms)
-        measured = {key: timed[key] for key in missing}
-        _append_records(records, {names[key]: value for key, value in measured.items()})
-    return {key: measured.get(key) or known[names[key]] for key in asked}
+        measured = {name: timed[key] for name, key in missing.items()}
+        _append_records(records, measured)
+        known |= measured
+    return {key: known[names[key]] for key in asked}
 
 
 def time_sessions(

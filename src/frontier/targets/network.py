@@ -178,6 +178,9 @@ def _normalise(model: onnx.ModelProto) -> None:
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "frontier", "", ""
     model.graph.doc_string = ""
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(*entry) for entry in opsets.items())
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]

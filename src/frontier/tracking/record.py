@@ -20,6 +20,7 @@ EXPERIMENT = "frontier"
 PARENT_TAG = "mlflow.parentRunId"
 WAIT_S = 60.0
 CLOSE_S = 60.0
+STUCK_S = 2.0  # once it has not answered in time, it gets little more
 FLUSH_S = 2.0
 MAX_BATCH = 900  # MLflow takes 1000 metrics and 100 params at a time
 
@@ -39,9 +40,10 @@ def connect(root: Path) -> tuple[Any, str]:
     """The client and the experiment's id; a fresh database is made by one process, alone."""
     quiet_environment()
     import mlflow
+    from mlflow.utils.logging_utils import disable_logging
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    disable_logging()  # type: ignore[no-untyped-call]
     (root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
     with lock(root / ".work" / "locks" / "mlflow.lock"):
         mlflow.set_tracking_uri(tracking_uri(root))
@@ -79,6 +81,7 @@ class Tracker:
         self.parent: str | None = None
         self._warn = warn
         self._troubled = False
+        self._stuck = False
         self._client: Any = None
         self._experiment = ""
         self._records: dict[str, StageRecord] = {}
@@ -139,8 +142,9 @@ class Tracker:
 
     def _wait(self, future: "Future[Any]", seconds: float) -> Any:
         try:
-            return future.result(seconds)
+            return future.result(min(seconds, STUCK_S) if self._stuck else seconds)
         except TimeoutError:
+            self._stuck = True
             self._trouble(f"no answer within {seconds:.0f} s")
             return None
 
@@ -324,7 +328,7 @@ def _start_monitor(run_id: str | None) -> Any:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-        run_id, sampling_interval=2, samples_before_logging=5
+        run_id, sampling_interval=5, samples_before_logging=1
     )
     monitor.start()  # type: ignore[no-untyped-call]
     return monitor

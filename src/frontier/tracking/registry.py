@@ -90,6 +90,7 @@ def _make(client: Any, run_id: str, target: str, bundle: Path, content: str) -> 
             name=f"model-{target}",
             registered_model_name=name,
             pip_requirements=["onnxruntime"],
+            onnx_execution_providers=["CPUExecutionProvider"],
         )
     # start_run has ended the run; the flow goes on in it
     client.update_run(run_id, status="RUNNING")

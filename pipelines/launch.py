@@ -15,7 +15,7 @@ from rich.console import Console
 
 from frontier.data.source import describe_source
 from frontier.errors import Busy, FrontierError
-from frontier.files import lock, read_json, write_json
+from frontier.files import atomic_write, lock, read_json, write_json
 from frontier.params import Params
 from frontier.targets.hardware import hardware_fingerprint
 from pipelines import closing, repro, settings, summary
@@ -109,14 +109,16 @@ def _holder(path: Path) -> str:
 @contextlib.contextmanager
 def _kept(root: Path) -> Iterator[None]:
     """DVC answers only about files as they are: a dry run puts them back."""
-    names = ("params.yaml", "data/source.json", "data/hardware.json")
-    before = {path: path.read_bytes() for name in names if (path := root / name).is_file()}
+    paths = [root / name for name in ("params.yaml", "data/source.json", "data/hardware.json")]
+    before = {path: path.read_bytes() if path.is_file() else None for path in paths}
     try:
         yield
     finally:
         for path, content in before.items():
-            if path.read_bytes() != content:
-                path.write_bytes(content)
+            if content is None:
+                path.unlink(missing_ok=True)
+            elif path.read_bytes() != content:
+                atomic_write(path, content)
 
 
 def _write_changed(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -166,6 +167,12 @@ def main() -> None:
     except FrontierError as error:
         print(f"frontier: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        log = Path(".work/logs/crash.log").absolute()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc())
+        print(f"frontier: internal error: {error!r}; details in {log}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ def test_a_torn_evaluation_journal_is_repaired(tmp_path):
 def test_thresholds_hold_the_wanted_precision():
     truth = Truth(
         2, np.array([1]), np.array([0, 2]),
-        np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32), np.array([0, 0]), np.zeros(2, np.uint8),
+        np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32),
+        np.array([0, 0]), np.zeros(2, np.uint8),
     )  # fmt: skip
     found = Detections(
         np.array([1, 1, 1, 1]),

@@ -92,8 +92,8 @@ def _fastest(points: Sequence[Point], min_ap: float, max_ms: float | None) -> Ch
             True,
             (
                 f"The fastest of {len(points)} timed architectures whose AP is at least "
-                f"{min_ap:.3f} by the lower end of its 95 % interval ({best.ap_low:.3f}): {best.ms:.2f} ms, "
-                f"AP {best.ap:.3f}."
+                f"{min_ap:.3f} by the lower end of its 95 % interval ({best.ap_low:.3f}): "
+                f"{best.ms:.2f} ms, AP {best.ap:.3f}."
             ),
         )
     affordable = [p for p in points if p.ms <= limit] or [min(points, key=lambda p: p.ms)]

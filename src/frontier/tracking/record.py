@@ -65,6 +65,7 @@ class StageRecord:
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     last_step: int = 0
     flushed: float = 0.0
+    live: bool = True
     monitor: Any = None
 
 
@@ -92,6 +93,7 @@ class Tracker:
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Open the parent run, without waiting: mlflow takes seconds to import."""
+        self._collect_orphans()
         self._submit(lambda: self._start(name, params, tags))
 
     def child(self, stage: str) -> str | None:
@@ -219,7 +221,7 @@ class Tracker:
             record.run_id = older
             self._client.update_run(older, status="RUNNING")
             self._tag(older, {PARENT_TAG: str(self.parent), **_process_tags()})
-        if record.monitor is None:
+        if record.live and record.monitor is None:
             record.monitor = _start_monitor(record.run_id)
 
     def _close(self, record: StageRecord, outcome: str) -> None:
@@ -236,6 +238,8 @@ class Tracker:
         self._upload(record)
         status = {"ran": "FINISHED", "killed": "KILLED"}.get(outcome, "FAILED")
         self._end(record.run_id, status)
+        if not record.unsent:
+            self._journal(record.stage).unlink(missing_ok=True)
 
     def _log_inputs(self, record: StageRecord) -> None:
         """The stage's data as MLflow datasets, each with its DVC hash as digest."""
@@ -286,22 +290,36 @@ class Tracker:
     def _end(self, run_id: str | None, status: str) -> None:
         self._client.set_terminated(run_id, status)
 
+    def _journal(self, stage: str) -> Path:
+        return self.root / ".work" / "journals" / f"{stage}.jsonl"
+
+    def _collect_orphans(self) -> None:
+        """Spool the journals of a flow that was killed before it had sent them whole."""
+        for path in (self.root / ".work" / "journals").glob("*.jsonl"):
+            events = [event for _, event in read_events(path)]
+            run_id = next((e["run_id"] for e in events if e["event"] == "start"), None)
+            if run_id:
+                self._spool(StageRecord(path.stem, run_id, events))
+            path.unlink()
+
     def _spool(self, record: StageRecord) -> None:
         folder = self.root / ".work" / "journals" / "unsent"
         lines = [{"event": "spooled", "stage": record.stage, "run_id": record.run_id}]
         lines += record.unsent
         text = "".join(f"{json.dumps(line)}\n" for line in lines)
         atomic_write(folder / f"{time.time_ns()}-{record.stage}.jsonl", text)
+        self._journal(record.stage).unlink(missing_ok=True)
 
     def _replay(self) -> None:
         """Send what earlier runs could not; MLflow keeps equal metrics once."""
         for path in sorted((self.root / ".work" / "journals" / "unsent").glob("*.jsonl")):
             context, *events = [event for _, event in read_events(path)]
-            record = StageRecord(context["stage"], context["run_id"], events)
+            record = StageRecord(context["stage"], context["run_id"], events, live=False)
             self._flush(record)
             self._upload(record)
-            failed = any(event["event"] == "failed" for event in events)
-            self._end(record.run_id, "FAILED" if failed else "FINISHED")
+            kinds = {event["event"] for event in events}
+            status = "FINISHED" if "end" in kinds else "FAILED" if "failed" in kinds else "KILLED"
+            self._end(record.run_id, status)
             path.unlink()
 
 

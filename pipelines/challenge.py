@@ -123,7 +123,7 @@ def promote(root: Path, console: Console, target: str, version: str | None) -> N
     Raises:
         UsageError: there is no such target, version or challenger.
     """
-    from frontier.tracking.record import connect
+    from frontier.tracking.store import connect
 
     params = load_params(root / "params.yaml")
     if target not in params.targets:

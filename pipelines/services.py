@@ -13,7 +13,7 @@ from rich.console import Console
 from frontier.errors import StageFailed
 from frontier.files import read_json, write_json
 from frontier.tracking import process_identity
-from frontier.tracking.record import tracking_uri
+from frontier.tracking.store import tracking_uri
 from pipelines import processes
 from pipelines.environment import prepare_environment
 

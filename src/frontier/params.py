@@ -95,7 +95,7 @@ class Recipe(Section):
 
 
 class Pretrain(Section):
-    steps: Count
+    steps: Positive
 
 
 class Teacher(Section):

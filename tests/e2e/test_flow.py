@@ -13,7 +13,7 @@ import pytest
 
 from frontier import tracking
 from frontier.files import read_json
-from frontier.tracking.record import connect
+from frontier.tracking.store import connect
 from pipelines import repro
 from tests import fake_project
 from tests.e2e import checkout

@@ -23,7 +23,7 @@ from PIL import Image
 from frontier.files import read_json, write_json, write_manifest
 from frontier.params import load_params
 from frontier.tracking import registry
-from frontier.tracking.record import connect
+from frontier.tracking.store import connect
 from pipelines import challenge
 from pipelines.settings import Request, merge
 from tests.e2e import checkout

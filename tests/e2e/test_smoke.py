@@ -9,7 +9,7 @@ import pytest
 
 from frontier.files import read_json, sha256, verify_manifest
 from frontier.stages import declarations
-from frontier.tracking.record import connect
+from frontier.tracking.store import connect
 from tests.e2e import checkout
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]

@@ -185,7 +185,27 @@ class SearchSpace:
         if name.startswith("yolo_nas_") and name[9:] in _YOLO_NAS:
             middle = sorted(self.image_sides)[len(self.image_sides) // 2]
             return yolo_nas(name[9:], self.interface_width, middle)
-        return Architecture.parse(name)
+        architecture = Architecture.parse(name)
+        if not self.has(architecture):
+            raise UsageError(
+                f"search.baseline: {name} is not in the search space of interface_width "
+                f"{self.interface_width:g} and image_sizes {[*self.image_sides]}; take a member "
+                "of it, or yolo_nas_s, yolo_nas_m or yolo_nas_l"
+            )
+        return architecture
+
+    def has(self, architecture: Architecture) -> bool:
+        """Whether every choice of an architecture is one of this space's."""
+        return (
+            architecture.interface_width == self.interface_width
+            and architecture.image_side in self.image_sides
+            and all(
+                stage.depth in depths and stage.hidden in hiddens
+                for stage, depths, hiddens in zip(
+                    architecture.stages, DEPTHS, HIDDENS, strict=True
+                )
+            )
+        )
 
     def genes(self) -> list[int]:
         """How many choices each gene of the vector form has: 4 per stage, head, input side."""

@@ -1,58 +1,33 @@
 """The relay: one pipeline run in MLflow, fed from the stages' journals while they run."""
 
 import json
-import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from frontier.files import atomic_write, lock
-from frontier.params import load_yaml
-from frontier.tracking import process_identity, read_events
+from frontier.files import atomic_write
+from frontier.tracking import read_events
+from frontier.tracking.store import (
+    connect,
+    end_abandoned,
+    lock_entries,
+    metrics_at,
+    process_tags,
+    start_monitor,
+)
 
-EXPERIMENT = "frontier"
 PARENT_TAG = "mlflow.parentRunId"
 WAIT_S = 60.0
 CLOSE_S = 60.0
 STUCK_S = 2.0  # once it has not answered in time, it gets little more
 FLUSH_S = 2.0
 MAX_BATCH = 900  # MLflow takes 1000 metrics and 100 params at a time
-
-
-def quiet_environment() -> None:
-    """No telemetry, no progress bars; before mlflow is imported."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-
-def tracking_uri(root: Path) -> str:
-    return f"sqlite:///{root / 'mlruns' / 'mlflow.db'}"
-
-
-def connect(root: Path) -> tuple[Any, str]:
-    """The client and the experiment's id; a fresh database is made by one process, alone."""
-    quiet_environment()
-    import mlflow
-    from mlflow.utils.logging_utils import disable_logging
-
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    disable_logging()  # type: ignore[no-untyped-call]
-    (root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
-    with lock(root / ".work" / "locks" / "mlflow.lock"):
-        mlflow.set_tracking_uri(tracking_uri(root))
-        client = mlflow.MlflowClient()
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is not None:
-            return client, experiment.experiment_id
-        artifacts = (root / "mlruns" / "artifacts").as_uri()
-        return client, client.create_experiment(EXPERIMENT, artifact_location=artifacts)
 
 
 @dataclass
@@ -83,6 +58,7 @@ class Tracker:
         self._warn = warn
         self._troubled = False
         self._stuck = False
+        self._given_up = False
         self._client: Any = None
         self._experiment = ""
         self._records: dict[str, StageRecord] = {}
@@ -93,7 +69,7 @@ class Tracker:
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Open the parent run, without waiting: mlflow takes seconds to import."""
-        self._collect_orphans()
+        self._guard(self._collect_orphans)
         self._submit(lambda: self._start(name, params, tags))
 
     def child(self, stage: str) -> str | None:
@@ -131,9 +107,10 @@ class Tracker:
     def finish(self, status: str) -> None:
         """End the parent run and spool what could not be sent."""
         self._wait(self._submit(lambda: self._end(self.parent, status)), CLOSE_S)
+        self._given_up = self._stuck  # what it may still do must not double what is spooled
         for record in self._records.values():
             if record.unsent:
-                self._spool(record)
+                self._guard(partial(self._spool, record))
 
     # ------------------------------------------------ the tracking thread
 
@@ -154,10 +131,17 @@ class Tracker:
         while True:
             work, future = self._queue.get()
             try:
-                future.set_result(work())
+                future.set_result(None if self._given_up else work())
             except Exception as error:
                 self._trouble(f"{type(error).__name__}: {error}")
                 future.set_result(None)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """For the little that is done on the caller's own thread."""
+        try:
+            work()
+        except Exception as error:
+            self._trouble(f"{type(error).__name__}: {error}")
 
     def _trouble(self, what: str) -> None:
         if not self._troubled:
@@ -166,16 +150,18 @@ class Tracker:
 
     def _start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         self._client, self._experiment = connect(self.root)
+        if self._given_up:
+            return
         end_abandoned(self._client, self._experiment)
         run = self._client.create_run(
-            self._experiment, run_name=name, tags={**tags, **_process_tags()}
+            self._experiment, run_name=name, tags={**tags, **process_tags()}
         )
         self.parent = run.info.run_id
         self._log_params(self.parent, params)
         self._replay()
 
     def _open(self, record: StageRecord) -> None:
-        tags = {PARENT_TAG: self.parent, "frontier.stage": record.stage, **_process_tags()}
+        tags = {PARENT_TAG: self.parent, "frontier.stage": record.stage, **process_tags()}
         assert self.parent, "the parent run could not be opened"
         run = self._client.create_run(self._experiment, run_name=record.stage, tags=tags)
         record.run_id = run.info.run_id
@@ -205,10 +191,10 @@ class Tracker:
                 record.artifacts.append(event)
             case "metrics":
                 record.last_step = max(record.last_step, event["step"])
-                return _metrics(event["metrics"], event["step"], event["time"])
+                return metrics_at(event["metrics"], event["step"], event["time"])
             case "end":
                 self._tag(record.run_id, {"frontier.seconds": f"{event['seconds']:.3f}"})
-                return _metrics(event["metrics"], record.last_step, event["time"])
+                return metrics_at(event["metrics"], record.last_step, event["time"])
             case "failed":
                 self._tag(record.run_id, {"frontier.failure": event["message"][:5000]})
         return []
@@ -220,9 +206,9 @@ class Tracker:
             self._client.delete_run(record.run_id)
             record.run_id = older
             self._client.update_run(older, status="RUNNING")
-            self._tag(older, {PARENT_TAG: str(self.parent), **_process_tags()})
+            self._tag(older, {PARENT_TAG: str(self.parent), **process_tags()})
         if record.live and record.monitor is None:
-            record.monitor = _start_monitor(record.run_id)
+            record.monitor = start_monitor(record.run_id)
 
     def _close(self, record: StageRecord, outcome: str) -> None:
         if record.run_id is None:
@@ -232,7 +218,7 @@ class Tracker:
         if outcome in {"cached", "unchanged"}:
             self._client.delete_run(record.run_id)
             return
-        for name, value in _lock_entries(self.root, record.stage, "outs").items():
+        for name, value in lock_entries(self.root, record.stage, "outs").items():
             self._tag(record.run_id, {f"dvc.out.{name}": value})
         self._log_inputs(record)
         self._upload(record)
@@ -250,7 +236,7 @@ class Tracker:
                 Dataset(name, md5, "dvc", json.dumps({"path": name, "md5": md5})),
                 [InputTag("mlflow.data.context", "input")],
             )
-            for name, md5 in _lock_entries(self.root, record.stage, "deps").items()
+            for name, md5 in lock_entries(self.root, record.stage, "deps").items()
             if name.startswith("data/")
         ]
         if inputs:
@@ -269,7 +255,7 @@ class Tracker:
             self._client.log_artifact(run_id, str(path), folder or None)
 
     def _log_parent(self, metrics: Mapping[str, float], artifacts: Mapping[str, Path]) -> None:
-        self._client.log_batch(self.parent, metrics=_metrics(metrics, 0, time.time()))
+        self._client.log_batch(self.parent, metrics=metrics_at(metrics, 0, time.time()))
         for folder, path in artifacts.items():
             self._log_artifact(self.parent, path, folder)
 
@@ -295,12 +281,12 @@ class Tracker:
 
     def _collect_orphans(self) -> None:
         """Spool the journals of a flow that was killed before it had sent them whole."""
-        for path in (self.root / ".work" / "journals").glob("*.jsonl"):
+        for path in [*(self.root / ".work" / "journals").glob("*.jsonl")]:
             events = [event for _, event in read_events(path)]
             run_id = next((e["run_id"] for e in events if e["event"] == "start"), None)
             if run_id:
                 self._spool(StageRecord(path.stem, run_id, events))
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def _spool(self, record: StageRecord) -> None:
         folder = self.root / ".work" / "journals" / "unsent"
@@ -321,43 +307,6 @@ class Tracker:
             status = "FINISHED" if "end" in kinds else "FAILED" if "failed" in kinds else "KILLED"
             self._end(record.run_id, status)
             path.unlink()
-
-
-def end_abandoned(client: Any, experiment: str) -> None:
-    """End as KILLED every run whose process is gone, as after `kill -9`."""
-    running = client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1000)
-    for run in running:
-        process = run.data.tags.get("frontier.process")
-        if process and process != process_identity(int(process.split(":")[0])):
-            client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _process_tags() -> dict[str, str]:
-    return {"frontier.process": process_identity(os.getpid())}
-
-
-def _metrics(values: Mapping[str, float], step: int, when: float) -> list[Any]:
-    from mlflow.entities import Metric
-
-    return [Metric(name, value, int(when * 1000), step) for name, value in values.items()]
-
-
-def _start_monitor(run_id: str | None) -> Any:
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-        run_id, sampling_interval=5, samples_before_logging=1
-    )
-    monitor.start()  # type: ignore[no-untyped-call]
-    return monitor
-
-
-def _lock_entries(root: Path, stage: str, kind: str) -> dict[str, str]:
-    """Path -> DVC hash of a stage's `deps` or `outs`, from dvc.lock."""
-    if not (root / "dvc.lock").is_file():  # the very first stage has failed
-        return {}
-    entry = load_yaml(root / "dvc.lock")["stages"].get(stage, {})
-    return {item["path"]: item["md5"] for item in entry.get(kind, [])}
 
 
 def _moved(path: str, moved: Mapping[str, str]) -> Path:

@@ -128,7 +128,7 @@ class Training:
         """Train to the last step; `batches(start, stop)` yields those of steps start to stop - 1.
 
         Returns:
-            One row per `LOG_EVERY` steps: step, lr and the mean of each loss term.
+            One row per `LOG_EVERY` steps or checkpoint: step, lr and the mean of each loss term.
 
         Raises:
             NonFiniteLoss: names step, images and terms; weights and EMA are as before the step.
@@ -139,10 +139,12 @@ class Training:
             lr = learning_rate(self.step, self.steps, self.recipe)
             pending.append(self._train_step(TensorBatch(batch, self.device, self.step), lr))
             self.step += 1
-            if self.step % LOG_EVERY == 0 or self.step == self.steps:
+            saves = self.step % self.recipe.checkpoint_every == 0
+            # a row ends at every checkpoint, so that a resumed history equals an undisturbed one
+            if saves or self.step % LOG_EVERY == 0 or self.step == self.steps:
                 self._log(pending, lr)
                 pending = []
-            if self.step % self.recipe.checkpoint_every == 0 and self.step < self.steps:
+            if saves and self.step < self.steps:
                 self._save()
         self.ema.copy_to_module()
         self.module.eval()

@@ -1,7 +1,7 @@
 """Challenger against champion: both re-scored on the present test split, then the gate."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,26 @@ if TYPE_CHECKING:
 
 DECISIONS = "data/report/decision.json"
 
+# Runs `work(client, run id)` where MLflow may be spoken to.
+Call = Callable[[Callable[[Any, str], Any]], Any]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One target whose champion is open.
+
+    Attributes:
+        facts: the target's entry in summary.json.
+        version: the challenger's, in the registry; `champion` the champion's, if there is one.
+        held: the champion's bundle, copied out of the registry.
+    """
+
+    target: str
+    facts: Mapping[str, Any]
+    version: Any
+    champion: Any | None
+    held: Path | None
+
 
 def settle(
     root: Path,
@@ -30,51 +50,78 @@ def settle(
     *,
     compare: bool,
 ) -> list[dict[str, Any]]:
+    """`judge` with a client of one's own."""
+    return judge(root, params, closed, lambda work: work(client, run_id), compare=compare)
+
+
+def judge(
+    root: Path, params: Params, closed: Mapping[str, Any], call: Call, *, compare: bool
+) -> list[dict[str, Any]]:
     """Register every measured target as challenger and decide on champions.
+
+    The comparison runs both detectors over the test split, for minutes perhaps; it is done here
+    and not within `call`, which has a time limit.
 
     Args:
         closed: the content of summary.json.
         compare: False leaves an existing champion in place without a comparison.
 
     Returns:
-        one decision per target, also written to data/report/decision.json and to the run.
+        one decision per open target, also written to data/report/decision.json and to the run.
     """
-    decisions = []
-    for target, facts in closed["targets"].items():
-        if facts["status"] != "measured":
-            continue
-        bundle = root / facts["bundle"]
-        version = registry.register(client, run_id, target, bundle, _tags(root, facts))
-        champion = registry.by_alias(client, target, registry.CHAMPION)
-        if champion is None or (compare and champion.version != version.version):
-            decision, gain = _judge(root, params, target, facts, champion)
-            if decision.promote:
-                registry.promote(client, target, version.version)
-            decisions.append(_record(target, version, champion, decision, gain))
+    measured = {
+        target: facts
+        for target, facts in closed["targets"].items()
+        if facts["status"] == "measured"
+    }
+    contests = call(
+        lambda client, run_id: [
+            _register(root, client, run_id, target, facts, compare=compare)
+            for target, facts in measured.items()
+        ]
+    )
+    decisions = [_decide(root, params, contest) for contest in contests if contest]
     if decisions:
-        write_json(root / DECISIONS, decisions)
-        client.log_artifact(run_id, str(root / DECISIONS))
-        for decision_ in decisions:
-            client.set_tag(run_id, f"decision.{decision_['target']}", decision_["reason"])
+        call(lambda client, run_id: _announce(root, client, run_id, decisions))
     return decisions
 
 
-def _judge(
-    root: Path, params: Params, target: str, facts: Mapping[str, Any], champion: Any | None
-) -> tuple[Decision, Gain | None]:
+def _register(
+    root: Path, client: Any, run_id: str, target: str, facts: Mapping[str, Any], *, compare: bool
+) -> Contest | None:
+    """The challenger of one target; None where its champion stays."""
     bundle = root / facts["bundle"]
+    version = registry.register(client, run_id, target, bundle, _tags(root, facts))
+    champion = registry.by_alias(client, target, registry.CHAMPION)
+    if champion is None:
+        return Contest(target, facts, version, None, None)
+    if not compare or champion.version == version.version:
+        return None
+    folder = root / ".work" / "champion" / target / str(champion.version)
+    return Contest(target, facts, version, champion, registry.download_bundle(champion, folder))
+
+
+def _announce(root: Path, client: Any, run_id: str, decisions: list[dict[str, Any]]) -> None:
+    for decision in decisions:
+        if decision["promote"]:
+            registry.promote(client, decision["target"], decision["challenger_version"])
+    write_json(root / DECISIONS, decisions)
+    client.log_artifact(run_id, str(root / DECISIONS))
+    for decision in decisions:
+        client.set_tag(run_id, f"decision.{decision['target']}", decision["reason"])
+
+
+def _decide(root: Path, params: Params, contest: Contest) -> dict[str, Any]:
+    bundle = root / contest.facts["bundle"]
     limits = Limits(params.search.max_latency_ms, params.search.min_ap)
     export = read_json(bundle.parent / "export.json")
-    challenger = Candidate(
-        facts["status"], facts["AP"], facts["latency_p50_ms"], export["latency"]["int8"]["stable"]
-    )
-    if champion is None:
-        return decide(challenger, None, None, limits), None
-    folder = root / ".work" / "champion" / target / str(champion.version)
-    held = registry.download_bundle(champion, folder)
-    gain, champion_ap = compare(root, params, bundle, held)
-    latency = _latency_here(root, champion)
-    return decide(challenger, Candidate("measured", champion_ap, latency), gain, limits), gain
+    facts, stable = contest.facts, export["latency"]["int8"]["stable"]
+    challenger = Candidate(facts["status"], facts["AP"], facts["latency_p50_ms"], stable)
+    if contest.held is None:
+        return _record(contest, decide(challenger, None, None, limits), None)
+    gain, champion_ap = compare(root, params, bundle, contest.held)
+    champion = Candidate("measured", champion_ap, _latency_here(root, contest.champion))
+    return _record(contest, decide(challenger, champion, gain, limits), gain)
 
 
 def compare(root: Path, params: Params, challenger: Path, champion: Path) -> tuple[Gain, float]:
@@ -166,12 +213,11 @@ def _hardware(root: Path) -> str:
     return fingerprint_id(read_json(root / "data" / "hardware.json"))
 
 
-def _record(
-    target: str, version: Any, champion: Any | None, decision: Decision, gain: Gain | None
-) -> dict[str, Any]:
+def _record(contest: Contest, decision: Decision, gain: Gain | None) -> dict[str, Any]:
+    champion = contest.champion
     return {
-        "target": target,
-        "challenger_version": str(version.version),
+        "target": contest.target,
+        "challenger_version": str(contest.version.version),
         "champion_version": str(champion.version) if champion else None,
         "gain": asdict(gain) if gain else None,
         **asdict(decision),

@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from frontier.data.source import describe_source
-from frontier.errors import Busy, FrontierError
+from frontier.errors import Busy, FrontierError, UsageError
 from frontier.files import atomic_write, lock, read_json, write_json
-from frontier.params import Params
+from frontier.params import Params, load_yaml, nearest
 from frontier.targets.hardware import hardware_fingerprint
 from pipelines import closing, repro, settings, summary
 from pipelines.closing import read_timings
@@ -33,6 +33,17 @@ class Selection:
 
     only: str | None = None
     start: str | None = None
+
+    def check(self, root: Path) -> None:
+        """Before anything is written: is there such a stage?
+
+        Raises:
+            UsageError: no; names the nearest.
+        """
+        known = load_yaml(root / "dvc.yaml")["stages"]
+        for wanted in (self.only, self.start):
+            if wanted and wanted.partition("@")[0] not in known:
+                raise UsageError(f"{wanted}: no such stage; {nearest(wanted, [*known])}")
 
     def choose(self, graph: Graph) -> list[str]:
         """The stages to bring up to date, in order.
@@ -67,6 +78,7 @@ def run(
     """
     prepare_environment(root)
     with checkout(root, console):
+        selection.check(root)
         merged = settings.merge(root, request)
         source = merged.params.ingest
         described = describe_source(source.source, source.unlabelled, root)
@@ -174,7 +186,8 @@ def _produce(
     tracker.finish("KILLED" if stopped else "FAILED" if failure else "FINISHED")
     if failure is not None:
         raise failure
-    closing.mark_finished(root)
+    if not tracker.troubled:  # else the next run makes up for what is missing in the record
+        closing.mark_finished(root)
     summary.show(console, closed)
     return closed
 

@@ -227,7 +227,8 @@ def test_a_broken_record_changes_nothing_and_is_made_up_for(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from frontier.tracking import record
-    from frontier.tracking.record import Tracker, connect
+    from frontier.tracking.record import Tracker
+    from frontier.tracking.store import connect
 
     monkeypatch.setattr(record, "WAIT_S", 5.0)
     monkeypatch.setenv("FAKE_STEP_S", "0")

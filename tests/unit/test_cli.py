@@ -65,6 +65,7 @@ def test_help_loads_nothing_heavy(command: str) -> None:
         (["run", "--data", "nowhere"], "nowhere"),
         (["run", "--target", "tensort"], "did you mean 'tensorrt'"),
         (["run", "--bogus"], "--bogus"),
+        (["run", "--only", "serch", "--set", "run.seed=1"], "did you mean 'search'"),
     ],
 )
 def test_a_wrong_wish_ends_with_2_before_anything_is_written(

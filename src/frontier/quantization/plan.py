@@ -10,23 +10,29 @@ MEASURABLE_MS = 0.02  # the least a group counts as saving when AP is weighed ag
 
 @dataclass
 class Plan:
-    """`float_groups` maps each group left float to the reason, in words."""
+    """What stays float, and the AP of every plan that was tried on the way.
+
+    Attributes:
+        float_groups: each group left float -> the reason, in words.
+        tried: number of groups left float -> AP of that plan.
+    """
 
     float_groups: dict[str, str] = field(default_factory=dict)
     ap: float = 0.0
+    tried: dict[int, float] = field(default_factory=dict)
 
 
 def choose(
     sensitivity: Mapping[str, Sensitivity],
     gains: Mapping[str, Gain] | None,
-    ap_of: Callable[[set[str]], float],
+    ap_of: Callable[[frozenset[str]], float],
     ap_float: float,
     max_ap_drop: float,
 ) -> Plan:
-    """Take groups out of INT8, the most AP for the fewest milliseconds first.
+    """Take groups out of INT8, the most accuracy for the fewest milliseconds first.
 
     Groups that INT8 surely makes no faster go first: they cost accuracy for nothing. The most
-    sensitive group of the rest always goes. More follow until the drop is within the budget.
+    sensitive group always goes. More follow until the drop is within the budget.
 
     Args:
         sensitivity: per group, alone in INT8.
@@ -37,15 +43,51 @@ def choose(
     for name, gain in (gains or {}).items():
         if gain.interval_ms[1] <= 0:
             plan.float_groups[name] = f"INT8 measured slower here, by {-gain.ms:.3f} ms"
-    plan.ap = ap_of(set(plan.float_groups))
-    order = _by_cost(sensitivity, gains, exclude=set(plan.float_groups))
-    for rank, name in enumerate(order):
-        why = "measured most sensitive" if rank == 0 else f"AP drop was {ap_float - plan.ap:.4f}"
-        plan.float_groups[name] = f"{why}; {_in_words(sensitivity[name], gains, name)}"
-        plan.ap = ap_of(set(plan.float_groups))
-        if ap_float - plan.ap <= max_ap_drop:
-            break
+    worst, why = most_sensitive(sensitivity)
+    plan.float_groups.setdefault(worst, f"{why}; {_in_words(sensitivity, gains, worst)}")
+    always = len(plan.float_groups)
+    order = [*plan.float_groups, *_by_cost(sensitivity, gains, exclude=set(plan.float_groups))]
+
+    def fits(count: int) -> bool:
+        plan.tried[count] = plan.ap = ap_of(frozenset(order[:count]))
+        return ap_float - plan.ap <= max_ap_drop
+
+    count = _fewest(fits, always, len(order))
+    plan.ap = plan.tried[count]
+    for name in order[always:count]:
+        # the plan with one group less was tried, and did not fit
+        drop = ap_float - plan.tried[count - 1]
+        why = f"with {count - 1} groups float the AP drop was still {drop:.4f}"
+        plan.float_groups[name] = f"{why}; {_in_words(sensitivity, gains, name)}"
     return plan
+
+
+def most_sensitive(sensitivity: Mapping[str, Sensitivity]) -> tuple[str, str]:
+    """The group that costs most, and by which measurement: AP, or else the output error.
+
+    Where no group alone has lowered AP, or none was tried alone, AP says nothing about them.
+    """
+    drops = {name: found.ap_drop for name, found in sensitivity.items() if found.ap_drop}
+    name = max(drops, key=drops.__getitem__, default="")
+    if name and drops[name] > 0:
+        return name, "measured most sensitive by AP drop"
+    errors = {name: found.output_error for name, found in sensitivity.items()}
+    return max(errors, key=errors.__getitem__), "measured most sensitive by output error"
+
+
+def _fewest(fits: Callable[[int], bool], least: int, most: int) -> int:
+    """The smallest count that fits, `least` to `most`: by doubling steps, then by bisection.
+
+    More groups in float are taken to be no worse, and all of them to fit: each try is a pass over
+    all images, and one for every group would take minutes.
+    """
+    low, high, step = least - 1, least, 1
+    while not fits(high) and high < most:
+        low, high, step = high, min(high + step, most), 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
 
 
 def _by_cost(
@@ -56,14 +98,15 @@ def _by_cost(
     def cost(name: str) -> tuple[float, float, str]:
         found = sensitivity[name]
         saved_ms = max(gains[name].ms, MEASURABLE_MS) if gains else 1.0
-        return max(found.ap_drop, 0.0) / saved_ms, found.output_error / saved_ms, name
+        return max(found.ap_drop or 0.0, 0.0) / saved_ms, found.output_error / saved_ms, name
 
     return sorted(set(sensitivity) - exclude, key=cost, reverse=True)
 
 
-def _in_words(found: Sensitivity, gains: Mapping[str, Gain] | None, name: str) -> str:
-    gain = f" to save {gains[name].ms:.3f} ms" if gains else ""
-    return (
-        f"alone in INT8 it costs {found.ap_drop:.4f} AP{gain} (output error "
-        f"{found.output_error:.4f})"
-    )
+def _in_words(
+    sensitivity: Mapping[str, Sensitivity], gains: Mapping[str, Gain] | None, name: str
+) -> str:
+    found = sensitivity[name]
+    ap = "AP not measured" if found.ap_drop is None else f"AP drop {found.ap_drop:.4f}"
+    saved = f", {gains[name].ms:.3f} ms saved" if gains else ""
+    return f"alone in INT8: output error {found.output_error:.4f}, {ap}{saved}"

@@ -7,6 +7,7 @@ the reference drifted while it ran. Percentiles are quoted from the query counts
 LoadGen only (Reddi et al. 2020, arXiv:1911.02549, table 4: 90 % confidence, margin 1/20).
 """
 
+import hashlib
 import json
 import math
 import time
@@ -91,7 +92,8 @@ def measure_latency(
         reference_ms: the reference's p50 in an earlier call, to which this one is scaled, so that
             both compare; the reference itself is then neither answered nor recorded again.
     """
-    names = {key: _record_name(path, measure, threads) for key, path in models.items()}
+    given = feeds or {}
+    names = {k: _record_name(path, given.get(k), measure, threads) for k, path in models.items()}
     known = _read_records(records) if measure.latency == "reuse" else {}
     asked = [key for key in models if reference_ms is None or key != reference]
     # equal bytes are timed once: one name, one number
@@ -99,8 +101,8 @@ def measure_latency(
     if missing:
         wanted = {key: models[key] for key in dict.fromkeys([reference, *missing.values()])}
         sessions = {key: target.load(path, threads) for key, path in wanted.items()}
-        given = {k: (feeds or {}).get(k) or _random_feeds(s) for k, s in sessions.items()}
-        timed = time_sessions(sessions, given, measure, reference, reference_ms)
+        fed = {key: given.get(key) or _random_feeds(session) for key, session in sessions.items()}
+        timed = time_sessions(sessions, fed, measure, reference, reference_ms)
         measured = {name: timed[key] for name, key in missing.items()}
         _append_records(records, measured)
         known |= measured
@@ -181,9 +183,19 @@ def _random_feeds(session: Session) -> Arrays:
     return feeds
 
 
-def _record_name(artifact: Path, measure: Measure, threads: int) -> str:
-    protocol = measure.model_dump(exclude={"latency"}) | {"threads": threads}
-    return json.dumps({"artifact": sha256(artifact), **protocol}, sort_keys=True)
+def _record_name(artifact: Path, feeds: Arrays | None, measure: Measure, threads: int) -> str:
+    """Everything that a latency depends on, the inputs included where they are given ones."""
+    name = measure.model_dump(exclude={"latency"}) | {"threads": threads}
+    name["artifact"] = sha256(artifact)
+    if feeds:
+        name["feeds"] = {key: _digest(value) for key, value in feeds.items()}
+    return json.dumps(name, sort_keys=True)
+
+
+def _digest(array: NDArray[Any]) -> str:
+    """SHA-256 of shape, type and values."""
+    heading = f"{array.dtype} {array.shape} ".encode()
+    return hashlib.sha256(heading + array.tobytes()).hexdigest()
 
 
 def _read_records(path: Path) -> dict[str, Latency]:

@@ -20,8 +20,8 @@ from frontier.errors import StageFailed, TargetUnavailable, UsageError
 from frontier.files import read_json, write_json
 from frontier.targets.base import Arrays, Spelling
 
-SDKS = ("tensorrt", "tensorrt_rtx")  # the full SDK where there is one
-INSTALL = 'pip install "frontier[tensorrt]" (NVIDIA\'s SDK) or pip install tensorrt-rtx'
+SDKS = ("tensorrt", "tensorrt_rtx")  # the full SDK where it can build: it needs a GPU to do so
+INSTALL = 'pip install -e ".[tensorrt]" (NVIDIA\'s SDK), or pip install tensorrt-rtx'
 
 
 class TensorRT:
@@ -43,9 +43,7 @@ class TensorRT:
 
     def build(self, model: Path, out: Path) -> Path:
         """Parse and compile a network; writes `model.engine` and `engine.json` beside it."""
-        sdk = _sdk()
-        logger = _logger(sdk)
-        builder = _builder(sdk, logger)
+        sdk, logger, builder = _builder()
         flag = 1 << int(sdk.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         network = builder.create_network(flag)
         parser = sdk.OnnxParser(network, logger)
@@ -97,15 +95,16 @@ class EngineSession:
                 f"{artifact}: running an engine needs a CUDA build of torch; "
                 "install torch from NVIDIA's wheels on the machine with the GPU"
             )
-        sdk = _sdk()
+        description = read_json(artifact.with_name("engine.json"))
+        sdk = _import(description["sdk"])  # the two kinds of engine are not each other's
+        if sdk is None:
+            raise TargetUnavailable(f"{artifact}: made by {description['sdk']}; {INSTALL}")
         self._runtime = sdk.Runtime(_logger(sdk))
         self._engine = self._runtime.deserialize_cuda_engine(artifact.read_bytes())
         if self._engine is None:
-            made_for = read_json(artifact.with_name("engine.json"))
-            raise TargetUnavailable(f"{artifact}: this GPU or SDK cannot load it: {made_for}")
+            raise TargetUnavailable(f"{artifact}: this GPU or SDK cannot load it: {description}")
         self._context = self._engine.create_execution_context()
         self._lock = threading.Lock()  # a context serves one thread at a time
-        description = read_json(artifact.with_name("engine.json"))
         self.inputs: dict[str, tuple[str, list[Any]]] = {
             name: ("tensor(float)", shape) for name, shape in description["inputs"].items()
         }
@@ -134,13 +133,29 @@ class EngineSession:
         return {name: tensor.cpu().numpy() for name, tensor in made.items()}
 
 
-def _sdk() -> Any:
-    for name in SDKS:
+def _import(name: str) -> Any:
+    """An SDK's module; None where it, or a library that it loads, is not installed."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError):
+        return None
+
+
+def _builder() -> tuple[Any, Any, Any]:
+    """The first SDK that builds on this machine, with a logger and a builder of it.
+
+    Raises:
+        TargetUnavailable: none does; says why for each that is installed.
+    """
+    reasons = []
+    for sdk in filter(None, map(_import, SDKS)):
+        logger = _logger(sdk)
         try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise TargetUnavailable(f"tensorrt: no SDK is installed; {INSTALL}")
+            return sdk, logger, sdk.Builder(logger)
+        except (RuntimeError, TypeError) as error:
+            words = _first([*logger.errors, str(error)])
+            reasons.append(f"{sdk.__name__} cannot build on this machine ({words})")
+    raise TargetUnavailable(f"tensorrt: {'; '.join(reasons) or 'no SDK is installed'}; {INSTALL}")
 
 
 def _logger(sdk: Any) -> Any:
@@ -156,16 +171,6 @@ def _logger(sdk: Any) -> Any:
                 self.errors.append(message)
 
     return Collected()
-
-
-def _builder(sdk: Any, logger: Any) -> Any:
-    try:
-        return sdk.Builder(logger)
-    except (RuntimeError, TypeError) as error:  # the full SDK needs a GPU to build
-        raise TargetUnavailable(
-            f"tensorrt: {sdk.__name__} cannot build here ({error}); "
-            "pip install tensorrt-rtx builds without a GPU"
-        ) from None
 
 
 def _tensors(count: int, get: Any) -> dict[str, list[int]]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
+from frontier.errors import TransientFailure
 from frontier.files import atomic_write
 from frontier.tracking import read_events
 from frontier.tracking.store import (
@@ -25,9 +26,11 @@ from frontier.tracking.store import (
 PARENT_TAG = "mlflow.parentRunId"
 WAIT_S = 60.0
 CLOSE_S = 60.0
+CALL_S = 300.0  # the queue before it may hold large uploads, and registering imports onnx
 STUCK_S = 2.0  # once it has not answered in time, it gets little more
 FLUSH_S = 2.0
 MAX_BATCH = 900  # MLflow takes 1000 metrics and 100 params at a time
+T = TypeVar("T")
 
 
 @dataclass
@@ -56,7 +59,7 @@ class Tracker:
         self.root = root
         self.parent: str | None = None
         self._warn = warn
-        self._troubled = False
+        self.troubled = False
         self._stuck = False
         self._given_up = False
         self._client: Any = None
@@ -100,9 +103,25 @@ class Tracker:
         """The whole run's numbers, and files by the folder to put them in."""
         self._submit(lambda: self._log_parent(metrics, artifacts))
 
-    def call(self, work: Callable[[Any, str | None], Any]) -> Any:
-        """`work(client, parent run id)` on the tracking thread; None where that failed."""
-        return self._wait(self._submit(lambda: work(self._client, self.parent)), CLOSE_S)
+    def call(self, work: Callable[[Any, str], T]) -> T:
+        """`work(client, parent run id)` on the tracking thread.
+
+        Raises:
+            TransientFailure: MLflow failed, or gave no answer in time.
+        """
+
+        def answer() -> tuple[Any, str]:
+            if self.parent is None:
+                return None, "this run could not be recorded"
+            try:
+                return work(self._client, self.parent), ""
+            except Exception as error:
+                return None, f"{type(error).__name__}: {error}"
+
+        value, fault = self._wait(self._submit(answer), CALL_S) or (None, "no answer")
+        if fault:
+            raise TransientFailure(f"mlflow: {fault.splitlines()[0][:300]}")
+        return value  # type: ignore[no-any-return]
 
     def finish(self, status: str) -> None:
         """End the parent run and spool what could not be sent."""
@@ -144,8 +163,8 @@ class Tracker:
             self._trouble(f"{type(error).__name__}: {error}")
 
     def _trouble(self, what: str) -> None:
-        if not self._troubled:
-            self._troubled = True
+        if not self.troubled:
+            self.troubled = True
             self._warn(f"mlflow: {what.splitlines()[0][:300]}; the run goes on, its record waits")
 
     def _start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:

@@ -41,13 +41,23 @@ def register(client: Any, run_id: str, target: str, bundle: Path, facts: Mapping
 
 
 def by_alias(client: Any, target: str, alias: str) -> Any | None:
-    """The version that an alias points to, None where it points nowhere."""
+    """The version that an alias points to, None where it points nowhere.
+
+    Any other trouble is raised as it is: "no champion" would let a challenger in unopposed.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         return client.get_model_version_by_alias(model_name(target), alias)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        missing_model = error.error_code == "RESOURCE_DOES_NOT_EXIST"
+        # what MLflow answers where the model exists and the alias does not
+        missing_alias = error.error_code == "INVALID_PARAMETER_VALUE" and (
+            f"alias {alias} not found" in error.message
+        )
+        if missing_model or missing_alias:
+            return None
+        raise
 
 
 def promote(client: Any, target: str, version: str) -> None:

@@ -41,19 +41,6 @@ class Contest:
     held: Path | None
 
 
-def settle(
-    root: Path,
-    params: Params,
-    closed: Mapping[str, Any],
-    client: Any,
-    run_id: str,
-    *,
-    compare: bool,
-) -> list[dict[str, Any]]:
-    """`judge` with a client of one's own."""
-    return judge(root, params, closed, lambda work: work(client, run_id), compare=compare)
-
-
 def judge(
     root: Path, params: Params, closed: Mapping[str, Any], call: Call, *, compare: bool
 ) -> list[dict[str, Any]]:
@@ -184,9 +171,11 @@ def promote(root: Path, console: Console, target: str, version: str | None) -> N
     if challenger is None:
         raise UsageError(f"{target}: no challenger is registered; run `frontier run` first")
     facts = summary.read(root)["targets"][target]
-    decisions = settle(
-        root, params, {"targets": {target: facts}}, client, challenger.run_id, compare=True
-    )
+
+    def call(work: Callable[[Any, str], Any]) -> Any:
+        return work(client, challenger.run_id)
+
+    decisions = judge(root, params, {"targets": {target: facts}}, call, compare=True)
     for decision in decisions or [{"reason": "the champion is what was last exported"}]:
         console.print(f"{target}: {decision['reason']}", highlight=False)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from frontier.files import read_json, sha256, write_json
+from frontier.files import atomic_write, read_json, sha256, write_json
 from pipelines import summary
 
 
@@ -29,17 +29,37 @@ def close(production: Any, chosen: list[str]) -> summary.Summary:
     return closed
 
 
-def settle(production: Any, closed: summary.Summary, *, compare: bool) -> None:
-    """Log the report, register what was exported, and let the gate decide who is champion."""
-    from pipelines.challenge import settle
+def settle(production: Any, closed: summary.Summary, *, compare: bool) -> bool:
+    """Log the report, register what was exported, and let the gate decide who is champion.
 
-    root, tracker, params = production.root, production.tracker, production.params
+    Returns:
+        whether that was decided; what was not, the next run decides.
+    """
+    from pipelines.challenge import judge
+
+    root, tracker, say = production.root, production.tracker, production.display.say
     tracker.log_parent({}, {"report": root / "data" / "report" / "page"})
-    decisions = tracker.call(
-        lambda client, run_id: settle(root, params, closed, client, run_id, compare=compare)
-    )
-    for decision in decisions or []:
-        production.display.say(f"{decision['target']}: {decision['reason']}")
+    _owed(root).unlink(missing_ok=True)
+    try:
+        decisions = judge(root, production.params, closed, tracker.call, compare=compare)
+    except Exception as error:  # a champion is a file from elsewhere: its runtime raises anything
+        if compare:
+            atomic_write(_owed(root), "a comparison with the champion\n")
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        say(f"champion: not decided: {reason}; the next `frontier run` decides")
+        return False
+    for decision in decisions:
+        say(f"{decision['target']}: {decision['reason']}")
+    return True
+
+
+def owes_comparison(root: Path) -> bool:
+    """Whether an earlier run should have put the challenger to the champion and could not."""
+    return _owed(root).is_file()
+
+
+def _owed(root: Path) -> Path:
+    return root / ".work" / "undecided"
 
 
 def mark_finished(root: Path) -> None:

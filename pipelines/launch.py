@@ -94,6 +94,7 @@ def run(
             _show_plan(console, graph, chosen, read_timings(root))
         if dry_run:
             return {}
+        compare = compare or closing.owes_comparison(root)
         if not chosen and not compare and closing.is_finished(root):
             return _close_unchanged(root, merged.params, graph, console)
         return _produce(root, merged.params, graph, chosen, console, compare=compare)
@@ -180,13 +181,12 @@ def _produce(
     production = Production(root, graph, params, hardware, tracker, display, timings)
     failure = _attempt(production, chosen, server)
     closed = closing.close(production, chosen)
-    if failure is None:
-        closing.settle(production, closed, compare=compare)
+    decided = failure is None and closing.settle(production, closed, compare=compare)
     stopped = isinstance(failure, repro.Cancelled | KeyboardInterrupt)
     tracker.finish("KILLED" if stopped else "FAILED" if failure else "FINISHED")
     if failure is not None:
         raise failure
-    if not tracker.troubled:  # else the next run makes up for what is missing in the record
+    if decided and not tracker.troubled:  # else the next run makes up for what is missing
         closing.mark_finished(root)
     summary.show(console, closed)
     return closed

@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -122,12 +122,21 @@ def produce(production: Production, stages: Sequence[str]) -> None:
             upstream = [futures[key] for key in production.graph[name].upstream if key in futures]
             futures[name] = _task(production, name).submit(name, wait_for=upstream)
         wait(list(futures.values()))
-        for failure in production.failures.values():
+        failure = stopped_by(production.failures, cancelled=production.cancelled.is_set())
+        if failure:
             raise failure
 
     reconcile()
     with tags(f"{PROCESS_TAG}{process_identity(os.getpid())}"):
         run(list(stages))
+
+
+def stopped_by(failures: Mapping[str, FrontierError], *, cancelled: bool) -> FrontierError | None:
+    """What a run ends with: the user's own stop before all else, between two stages as well."""
+    if cancelled:
+        stopped = (error for error in failures.values() if isinstance(error, Cancelled))
+        return next(stopped, Cancelled("stopped; the same command goes on where it was"))
+    return next(iter(failures.values()), None)
 
 
 def _task(production: Production, name: str) -> Any:

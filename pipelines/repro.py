@@ -16,7 +16,6 @@ from frontier import tracking
 from frontier.errors import (
     DataError,
     FrontierError,
-    InfeasibleBudget,
     NonFiniteLoss,
     StageFailed,
     StorageError,
@@ -36,8 +35,8 @@ PASSING = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.
 BY_NAME = {
     error.__name__: error
     for error in (
-        UsageError, DataError, TamperedError, TargetUnavailable, InfeasibleBudget, NonFiniteLoss,
-        StorageError, StageFailed, TransientFailure,
+        UsageError, DataError, TamperedError, TargetUnavailable, NonFiniteLoss, StorageError,
+        StageFailed, TransientFailure,
     )
 }  # fmt: skip
 

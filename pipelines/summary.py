@@ -37,12 +37,18 @@ def stage_results(
     nothing of it is stale, else `skipped`."""
     return {
         name: StageResult(
-            outcomes.get(name, "skipped" if node.reasons else "unchanged"),
+            _outcome(root, name, outcomes.get(name, "skipped" if node.reasons else "unchanged")),
             round(seconds.get(name, 0.0), 3),
             made_by(root, name),
         )
         for name, node in graph.items()
     }
+
+
+def _outcome(root: Path, stage: str, outcome: str) -> str:
+    """A stage that is up to date and found nothing to do says so itself, in its audit."""
+    audit = _json(root / "data" / stage / "audit.json")
+    return "skipped" if outcome != "failed" and audit.get("status") == "skipped" else outcome
 
 
 def made_by(root: Path, stage: str) -> str | None:
@@ -99,12 +105,16 @@ def _target(root: Path, params: Params, name: str) -> dict[str, Any]:
     export = _json(root / "data" / "export" / name / "export.json")
     evaluate = _json(root / "data" / "evaluate" / name / "evaluate.json")
     plan = _json(root / "data" / "quantize" / name / "plan.json")
+    search = _json(root / "data" / "search" / params.targets[name].like / "search.json")
     bundle = f"data/export/{name}/bundle"
-    latency = export.get("latency") or {}
-    int8, float32 = latency.get("int8") or {}, latency.get("float") or {}
+    # a run may have ended between the two: what was not scored is not reported as measured
+    measured = (evaluate.get("status") == "measured" and export.get("latency")) or {}
+    int8, float32 = measured.get("int8", {}), measured.get("float", {})
     return {
         "status": evaluate.get("status", "not-built"),
         "reason": evaluate.get("reason") or None,
+        "feasible": search.get("feasible"),
+        "recommended_reason": search.get("recommended", {}).get("reason"),
         "architecture": _json(root / bundle / "detector.json").get("architecture"),
         "answer": plan.get("answer"),
         "AP": evaluate.get("AP"),
@@ -113,8 +123,10 @@ def _target(root: Path, params: Params, name: str) -> dict[str, Any]:
         "AP_interval": evaluate.get("AP_interval"),
         "latency_p50_ms": int8.get("p50_ms"),
         "latency_interval_ms": int8.get("interval_ms"),
+        "latency_stable": int8.get("stable"),
         "latency_float_p50_ms": float32.get("p50_ms"),
         "latency_float_interval_ms": float32.get("interval_ms"),
+        "latency_pipeline_p50_ms": measured.get("pipeline", {}).get("p50_ms"),
         "size_bytes": export.get("size_bytes"),
         "size_float_bytes": export.get("size_float_bytes"),
         "bundle": bundle if (root / bundle).is_dir() else None,
@@ -123,7 +135,7 @@ def _target(root: Path, params: Params, name: str) -> dict[str, Any]:
 
 def _points(root: Path, target: str) -> list[dict[str, Any]]:
     search = _json(root / "data" / "search" / target / "search.json")
-    names = ("architecture", "AP", "latency_p50_ms", "latency_interval_ms", "recommended")
+    names = ("architecture", "AP", "latency_p50_ms", "latency_interval_ms", "stable", "recommended")
     return [
         {"target": target, **{name: point.get(name) for name in names}}
         for point in sorted(search.get("timed", []), key=lambda point: point["latency_p50_ms"])
@@ -141,28 +153,55 @@ def _json(path: Path) -> dict[str, Any]:
 def show(console: Console, summary: Summary) -> None:
     """The closing table: targets, the frontier, where time went, where to look."""
     console.print(_targets_table(summary))
+    for line in _remarks(summary):
+        console.print(line, markup=False, highlight=False)
     if summary["frontier"]:
         console.print(_frontier_table(summary))
     console.print(_stages_table(summary))
-    console.print(
-        f"report     {summary['report'] or '-'}   (frontier report opens it)", highlight=False
-    )
-    console.print("dashboard  frontier ui   (MLflow, Prefect and the report)", highlight=False)
+    for line in (
+        f"report      {summary['report'] or 'not made yet'}   (`frontier report` opens it)",
+        "dashboard   frontier ui   (MLflow, Prefect and the report)",
+        f"MLflow run  {summary['run_id'] or 'not recorded'}",
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _remarks(summary: Summary) -> list[str]:
+    """What the targets' numbers need said beside them: why these, limits missed, noise."""
+    targets = summary["targets"]
+    reasons: dict[str, list[str]] = {}
+    for name, facts in targets.items():
+        if facts["recommended_reason"]:
+            missed = "" if facts["feasible"] else "LIMIT MISSED: "
+            reasons.setdefault(missed + facts["recommended_reason"], []).append(name)
+    lines = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    unstable = [name for name, facts in targets.items() if facts["latency_stable"] is False]
+    if unstable:
+        lines.append(
+            f"{', '.join(unstable)}: the latency is unstable, something else used the machine; "
+            "`frontier run --from search` on a quiet one"
+        )
+    return lines
 
 
 def _targets_table(summary: Summary) -> Table:
     table = Table(title="Detectors: what ships, in its runtime, and its float form")
-    for heading in ("target", "status", "AP", "AP float", "ms p50", "ms float", "MB"):
+    headings = ("target", "status", "AP", "AP float", "ms p50", "ms float", "ms pipeline", "MB")
+    for heading in headings:
         table.add_column(heading, no_wrap=heading == "target", overflow="fold")
     for name, facts in summary["targets"].items():
+        missed = ", limit missed" if facts["feasible"] is False else ""
+        noise = " unstable" if facts["latency_stable"] is False else ""
         table.add_row(
             name,
-            facts["status"],
+            f"{facts['status']}{missed}",
             f"{_number(facts['AP'], 3)} {_interval(facts['AP_interval'], 3)}",
             _number(facts["AP_float"], 3),
-            f"{_number(facts['latency_p50_ms'], 2)} {_interval(facts['latency_interval_ms'], 2)}",
+            f"{_number(facts['latency_p50_ms'], 2)} "
+            f"{_interval(facts['latency_interval_ms'], 2)}{noise}",
             f"{_number(facts['latency_float_p50_ms'], 2)} "
             f"{_interval(facts['latency_float_interval_ms'], 2)}",
+            _number(facts["latency_pipeline_p50_ms"], 2),
             _number(facts["size_bytes"] and facts["size_bytes"] / 1e6, 2),
         )
     return table
@@ -174,9 +213,11 @@ def _frontier_table(summary: Summary) -> Table:
         table.add_column(heading, no_wrap=heading == "target", overflow="fold")
     for point in summary["frontier"]:
         chosen = "  <- recommended" if point["recommended"] else ""
+        noise = " unstable" if point["stable"] is False else ""
         table.add_row(
             point["target"],
-            f"{_number(point['latency_p50_ms'], 2)} {_interval(point['latency_interval_ms'], 2)}",
+            f"{_number(point['latency_p50_ms'], 2)} "
+            f"{_interval(point['latency_interval_ms'], 2)}{noise}",
             _number(point["AP"], 3),
             f"{point['architecture']}{chosen}",
         )

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from frontier.boxes import Letterbox
 from frontier.data import packing
 from frontier.data.catalog import write_catalog
 from frontier.files import write_json
@@ -168,18 +169,30 @@ def scene(rng: np.random.Generator, side: int = SIDE):
     return image, boxes, labels
 
 
+def packed_scene(rng: np.random.Generator, side: int, size_hw: tuple[int, int]):
+    """A corner of a scene in its letterbox, whose border is a whole number of cells."""
+    image, boxes, labels = scene(rng, side)
+    height, width = size_hw
+    inside = (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
+    letterbox = Letterbox(size_hw, side)
+    square = letterbox.image(image[:height, :width])
+    return square, letterbox.to_square(boxes[inside]), labels[inside]
+
+
 def write_pack(folder: Path, images: int = 24, side: int = SIDE) -> None:
-    """A packed dataset with a train and a val split."""
+    """A packed dataset with a train and a val split, of images in three proportions."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
+    shapes = [(side, side), (side // 2, side), (side, side // 2)]
+    sizes_hw = [shapes[index % len(shapes)] for index in range(images)]
     for name in ("train", "val"):
-        scenes = [scene(rng, side) for _ in range(images)]
+        scenes = [packed_scene(rng, side, size_hw) for size_hw in sizes_hw]
         np.save(packing.pixels_path(folder, name), np.stack([image for image, _, _ in scenes]))
         parts = [(boxes, labels, np.zeros(len(labels), np.uint8)) for _, boxes, labels in scenes]
         offsets, boxes, labels, ignore = packing.stack_targets(parts)
         arrays = {
             "image_ids": np.arange(images),
-            "sizes_hw": np.full((images, 2), side),
+            "sizes_hw": np.array(sizes_hw),
             "offsets": offsets,
             "boxes_xyxy": boxes,
             "labels": labels,

@@ -6,7 +6,6 @@
     │   └── ImageError          exit 65   one image cannot be read (frontier.images)
     ├── TamperedError           exit 65   a file no longer has the SHA-256 its manifest states
     ├── TargetUnavailable       exit 69   this machine cannot run that target; says what to install
-    ├── InfeasibleBudget        exit 70   no architecture meets the limits; carries the nearest miss
     ├── NonFiniteLoss           exit 70   a loss or gradient is NaN or infinite; weights untouched
     ├── StageFailed             exit 70   a stage ended with an error
     │   └── TransientFailure    exit 75   the same, from a cause that may pass (a lock, a signal)
@@ -51,10 +50,6 @@ class TamperedError(FrontierError):
 
 class TargetUnavailable(FrontierError):
     exit_code = 69
-
-
-class InfeasibleBudget(FrontierError):
-    exit_code = 70
 
 
 class NonFiniteLoss(FrontierError):

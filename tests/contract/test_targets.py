@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +16,7 @@ from frontier.files import read_json
 from frontier.quantization import qdq
 from frontier.targets import TARGETS, target, tensorrt
 from frontier.targets.network import export_network
+from tests import sdk
 from tests.standin import SIDE, Standin
 
 OTHER = {"u8s8": "s8s8", "s8s8": "u8s8"}
@@ -130,7 +132,7 @@ class TestTensorRT(BuildContract):
 
     @pytest.fixture(autouse=True)
     def _sdk(self):
-        pytest.importorskip("tensorrt_rtx")
+        sdk.tensorrt_rtx()
 
     def test_the_spelling_of_x86_is_refused(self, made, int8, tmp_path):
         with pytest.raises(StageFailed, match="parser refuses"):
@@ -154,8 +156,27 @@ class TestTensorRT(BuildContract):
     ):
         for name in tensorrt.SDKS:
             monkeypatch.setitem(sys.modules, name, None)
-        with pytest.raises(TargetUnavailable, match="pip install"):
+        with pytest.raises(TargetUnavailable, match=r'no SDK.*pip install -e "\.\[tensorrt\]"'):
             made.build(network, tmp_path)
+
+    def test_an_sdk_that_cannot_build_here_makes_way_for_the_next(
+        self, made, network, tmp_path, monkeypatch
+    ):
+        monkeypatch.setitem(sys.modules, "tensorrt", sdk_without_gpu("tensorrt"))
+        made.build(network, tmp_path)
+        assert read_json(tmp_path / "engine.json")["sdk"] == "tensorrt_rtx"
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", sdk_without_gpu("tensorrt_rtx"))
+        with pytest.raises(TargetUnavailable, match=r"tensorrt cannot .*35.*tensorrt_rtx cannot"):
+            made.build(network, tmp_path)
+
+
+def sdk_without_gpu(name):
+    """What the full SDK does on a machine without a GPU."""
+
+    def builder(logger):
+        raise TypeError("CUDA initialization failure with error: 35")
+
+    return types.SimpleNamespace(__name__=name, ILogger=object, Builder=builder)
 
 
 def test_every_kind_of_target_has_its_suite():

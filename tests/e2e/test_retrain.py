@@ -198,7 +198,7 @@ def test_new_images_and_an_event_retrain_and_the_worse_challenger_is_refused(
     closed = read_json(project / "data/report/summary.json")
     tags = client.get_run(closed["run_id"]).data.tags
     assert tags[f"decision.{TARGET}"] == decision["reason"]
-    assert closed["stages"]["pseudo_label"]["outcome"] == "ran"
+    assert closed["stages"]["pseudo_label"]["outcome"] == "skipped"
     assert read_json(project / "data/pseudo_label/audit.json")["status"] == "skipped"
 
 

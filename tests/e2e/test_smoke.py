@@ -16,14 +16,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 TARGET = "onnxruntime-cpu"
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = checkout.copy(tmp_path_factory.mktemp("smoke"))
-    answer = checkout.frontier(root, "run", "--preset", "smoke")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return root
-
-
 def runs(root: Path) -> list[Any]:
     client, experiment = connect(root)
     return list(client.search_runs([experiment], order_by=["attributes.start_time ASC"]))

@@ -16,6 +16,8 @@ from frontier.files import read_json, sha256, write_manifest
 from frontier.images import read_image
 from frontier.runtime.predictor import Predictor
 from frontier.stages import Inputs, evaluate, export, quantize
+from frontier.targets import network, tensorrt
+from tests import sdk
 from tests.standin import CLASSES, load_standin, write_project
 
 RUN = params.Run(seed=0, threads=1, device="cpu", precision="float32")
@@ -72,8 +74,13 @@ def test_the_plan_leaves_the_measured_most_sensitive_group_float(cpu):
     assert plan["spelling"] == "u8s8"
     assert plan["AP_float"] > 0.95
     assert plan["latency_float_p50_ms"] > 0
-    reasons = [g["reason"] for g in plan["groups"] if "most sensitive" in g["reason"]]
-    assert len(reasons) == 1
+    groups = {group["name"]: group for group in plan["groups"]}
+    (worst,) = (name for name, group in groups.items() if "most sensitive" in group["reason"])
+    by_ap = "most sensitive by AP drop" in groups[worst]["reason"]
+    measure = "ap_drop" if by_ap else "output_error"
+    measured = {n: g[measure] for n, g in groups.items() if g[measure] is not None}
+    assert worst == max(measured, key=measured.get)
+    assert groups[worst]["precision"] == "float32"
     assert plan["answer"] in ("hybrid", "float")
     if plan["answer"] == "hybrid":
         assert plan["AP_float"] - plan["AP_int8"] <= QUANTIZE.max_ap_drop
@@ -82,18 +89,46 @@ def test_the_plan_leaves_the_measured_most_sensitive_group_float(cpu):
         assert sha256(cpu[0][0] / "quantized.onnx") == sha256(cpu[0][0] / "float.onnx")
 
 
+def test_the_plan_says_what_was_measured(cpu):
+    plan = read_json(cpu[0][0] / "plan.json")
+    measured = plan["measured"]
+    assert measured["output_error"] == {"groups": len(plan["groups"]), "images": 12}
+    drops = [group["ap_drop"] for group in plan["groups"] if group["ap_drop"] is not None]
+    assert measured["ap_drop"] == {"groups": len(drops), "images": 12}
+    assert len(drops) == quantize.JUDGED_ALONE
+    assert measured["plans"]
+
+
 def test_the_float_artifact_agrees_with_torch(cpu):
     parity = read_json(cpu[1][0] / "export.json")["parity"]
     assert parity["AP_gap"] < 1e-3
     assert parity["AP_torch"] > 0.95
     assert parity["matched_boxes"] == 1.0
     assert parity["max_box_px"] < 0.01
+    assert parity["shapes"] == 3
+    resized = parity["resized"]
+    assert resized["longest_side"] > parity["longest_side"]
+    assert resized["AP_gap"] <= 0.01
+    assert resized["AP_torch"] > 0.9
+    assert resized["matched_boxes"] == 1.0
+
+
+def test_a_graph_with_another_letterbox_is_not_exported(cpu, project, monkeypatch):
+    """On squares alone, the letterbox is the identity and such a fault would go unseen."""
+    wrong = network._LETTERBOX.replace("int64[1] {2}", "int64[1] {4}")
+    monkeypatch.setattr(network, "_LETTERBOX", wrong)
+    sections = {"export": EXPORT, "measure": MEASURE, "evaluate": RULES}
+    with set_aside(project, "export"), pytest.raises(StageFailed, match="max_ap_gap"):
+        run_stage(project, export, "onnxruntime-cpu", **sections)
 
 
 def test_networks_and_pipelines_are_timed(cpu):
     exported = read_json(cpu[1][0] / "export.json")
     assert exported["status"] == "measured"
     assert {*exported["latency"]} == {"int8", "float", "pipeline", "pipeline_float"}
+    image = exported["timed_image"]
+    assert (image["split"], image["boxes"] > 0) == ("val", True)
+    assert {image["height"], image["width"]} <= {32, 64}
     low, high = exported["latency"]["int8"]["interval_ms"]
     assert 0 < low <= exported["latency"]["int8"]["p50_ms"] <= high
     assert exported["size_bytes"] == (cpu[1][0] / "bundle" / "model.onnx").stat().st_size
@@ -191,7 +226,7 @@ def test_a_network_that_differs_from_torch_is_not_exported(cpu, project, monkeyp
 
 
 def test_a_target_that_cannot_run_here_is_built_and_recorded_as_such(project):
-    pytest.importorskip("tensorrt_rtx")
+    sdk.tensorrt_rtx()
     (plan, _), (exported, _), (evaluated, metrics) = run_all(project, "tensorrt")
     assert read_json(plan / "plan.json")["spelling"] == "s8s8"
     assert read_json(plan / "plan.json")["latency_int8_p50_ms"] is None
@@ -208,3 +243,19 @@ def test_a_target_that_cannot_run_here_is_built_and_recorded_as_such(project):
     write_manifest(exported)
     with pytest.raises(TargetUnavailable, match="onnxruntime-cpu"):
         Predictor(exported / "bundle")
+
+
+def test_a_target_without_its_builder_is_recorded_and_stops_nothing(cpu, tmp_path, monkeypatch):
+    for name in tensorrt.SDKS:
+        monkeypatch.setitem(sys.modules, name, None)
+    write_project(tmp_path)
+    shutil.copytree(cpu[0][0], tmp_path / "data" / "quantize" / "tensorrt")
+    sections = {"export": EXPORT, "measure": MEASURE, "evaluate": RULES}
+    exported, metrics = run_stage(tmp_path, export, "tensorrt", **sections)
+    assert metrics == {}
+    assert [path.name for path in exported.iterdir()] == ["export.json"]
+    evaluated, metrics = run_stage(tmp_path, evaluate, "tensorrt", evaluate=RULES)
+    assert metrics == {}
+    for path in (exported / "export.json", evaluated / "evaluate.json"):
+        assert read_json(path)["status"] == "not-built"
+        assert "pip install" in read_json(path)["reason"]

@@ -110,10 +110,10 @@ def artifacts(tmp_path):
     return paths
 
 
-def run(artifacts, clock, records, latency="reuse", speeds=(1.0, 2.0, 3.0), **changes):
+def run(artifacts, clock, records, latency="reuse", speeds=(1.0, 2.0, 3.0), feeds=None, **changes):
     target = FakeTarget(clock, dict(zip(artifacts, speeds, strict=True)))
     protocol = PROTOCOL.model_copy(update={"latency": latency, **changes})
-    found = measure_latency(artifacts, target, protocol, 2, records, "reference")
+    found = measure_latency(artifacts, target, protocol, 2, records, "reference", feeds)
     return target.loaded, found
 
 
@@ -131,6 +131,16 @@ def test_recorded_measurements_are_reused(artifacts, clock, tmp_path):
     # as is everything under another protocol
     loaded, _ = run(artifacts, clock, records, queries=8)
     assert loaded == ["reference", "a", "b"]
+
+
+def test_given_inputs_are_part_of_what_was_measured(artifacts, clock, tmp_path):
+    records = tmp_path / "device.jsonl"
+    run(artifacts, clock, records)
+    feeds = {"a": {"images": np.zeros((1, 2), np.float32)}}
+    assert run(artifacts, clock, records, feeds=feeds)[0] == ["reference", "a"]
+    assert run(artifacts, clock, records, feeds=feeds)[0] == []
+    feeds["a"]["images"][0, 0] = 1
+    assert run(artifacts, clock, records, feeds=feeds)[0] == ["reference", "a"]
 
 
 def test_equal_bytes_are_timed_once(artifacts, clock, tmp_path):

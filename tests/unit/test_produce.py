@@ -1,4 +1,4 @@
-"""Which stages may run side by side."""
+"""Which stages may run side by side, and what a run ends with."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,11 @@ from unittest import mock
 
 import pytest
 
+from frontier.errors import DataError
 from frontier.params import load_params
 from pipelines.environment import prepare_environment
 from pipelines.graph import Node
+from pipelines.repro import Cancelled
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOTHING: dict[str, Any] = {"gpus": []}
@@ -50,3 +52,25 @@ def test_devices(
     monkeypatch.setattr(produce.importlib.metadata, "version", lambda _: torch)
     params = load_params(CHECKOUT / "params.yaml")
     assert set(produce.occupied(node(name, device), params, hardware)) == expected
+
+
+@pytest.mark.parametrize(
+    ("failures", "cancelled", "expected"),
+    [
+        ([], False, None),
+        (["bad"], False, "bad"),
+        ([], True, "stopped; the same command"),
+        (["bad", "cancelled"], True, "cancelled"),
+    ],
+)
+def test_a_stop_between_two_stages_is_no_success(
+    tmp_path: Path, failures: list[str], cancelled: bool, expected: str | None
+) -> None:
+    with mock.patch.dict(os.environ):
+        prepare_environment(tmp_path)
+        from pipelines import produce
+
+    kinds = {"bad": DataError, "cancelled": Cancelled}
+    found = produce.stopped_by({name: kinds[name](name) for name in failures}, cancelled=cancelled)
+    assert str(found).startswith(str(expected))
+    assert isinstance(found, Cancelled) == cancelled

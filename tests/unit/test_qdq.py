@@ -175,21 +175,45 @@ def test_the_plan_takes_out_what_costs_most_ap_per_millisecond():
     plan = choose(sensitivity, gains, ap_of, 0.5, max_ap_drop=0.022)
     assert [*plan.float_groups] == ["stem", "head"]
     assert "slower" in plan.float_groups["stem"]
-    assert "most sensitive" in plan.float_groups["head"]
+    assert "most sensitive by AP drop" in plan.float_groups["head"]
+    assert max(sensitivity, key=lambda name: sensitivity[name].ap_drop) == "head"
     tight = choose(sensitivity, gains, ap_of, 0.5, max_ap_drop=0.005)
     assert [*tight.float_groups] == ["stem", "head", "wide"]
+    assert "2 groups float the AP drop was still 0.0210" in tight.float_groups["wide"]
     assert tight.ap == pytest.approx(0.499)
+    assert tight.tried == {2: pytest.approx(0.479), 3: pytest.approx(0.499)}
 
 
-def test_a_group_of_uncertain_gain_stays_integer():
-    sensitivity = {"a": Sensitivity(0.0, 0.1), "b": Sensitivity(0.0, 0.2)}
-    gains = {"a": gain(-0.01, spread=0.05), "b": gain(0.2)}
+@pytest.mark.parametrize("drops", [(None, None, None), (-0.01, 0.0, None)])
+def test_without_an_ap_drop_the_output_error_names_the_most_sensitive(drops):
+    errors = {"a": 0.1, "b": 0.3, "c": 0.2}
+    sensitivity = {
+        name: Sensitivity(drop, errors[name]) for name, drop in zip(errors, drops, strict=True)
+    }
+    gains = {"a": gain(-0.01, spread=0.05), "b": gain(0.9), "c": gain(0.2)}
+    for given in (None, gains):
+        plan = choose(sensitivity, given, lambda _: 0.5, 0.5, max_ap_drop=0.0)
+        assert [*plan.float_groups] == [max(errors, key=errors.get)]
+        assert "most sensitive by output error" in plan.float_groups["b"]
+
+
+def test_a_group_that_is_slower_and_most_sensitive_is_taken_out_once():
+    sensitivity = {"a": Sensitivity(0.1, 0.1), "b": Sensitivity(0.0, 0.2)}
+    gains = {"a": gain(-0.3), "b": gain(0.2)}
     plan = choose(sensitivity, gains, lambda _: 0.5, 0.5, max_ap_drop=0.0)
     assert [*plan.float_groups] == ["a"]
-    assert "most sensitive" in plan.float_groups["a"]
 
 
-def test_without_a_device_sensitivity_alone_decides():
-    sensitivity = {"a": Sensitivity(0.001, 0.1), "b": Sensitivity(0.004, 0.0)}
-    plan = choose(sensitivity, None, lambda _: 0.5, 0.5, max_ap_drop=0.0)
-    assert [*plan.float_groups] == ["b"]
+@pytest.mark.parametrize("needed", range(1, 41))
+def test_the_fewest_groups_are_found_in_few_tries(needed):
+    sensitivity = {f"{i:02}": Sensitivity(None, 1.0 - i / 100) for i in range(40)}
+    tries = []
+
+    def ap_of(float_groups):
+        tries.append(len(float_groups))
+        return 0.5 if len(float_groups) >= needed else 0.4
+
+    plan = choose(sensitivity, None, ap_of, 0.5, max_ap_drop=0.01)
+    assert [*plan.float_groups] == [*sensitivity][:needed]
+    assert plan.ap == 0.5
+    assert len(tries) == len(set(tries)) <= 11

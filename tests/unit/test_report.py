@@ -56,6 +56,7 @@ def test_metrics_count_what_is_shown(report: tuple[Path, dict[str, float]]) -> N
         "frontier_points": 8,
         "targets_measured": 1,
         "targets_built_not_run": 1,
+        "targets_not_built": 0,
         "examples": 12,
     }
 
@@ -134,6 +135,21 @@ def test_a_target_that_was_not_run_is_never_called_measured(page: str) -> None:
     assert "tensorrt: built, not run. No NVIDIA GPU here" in text
     assert "No accuracy and no latency is claimed for it." in text
     assert page.count('<span class="good">measured</span>') == 1
+
+
+def test_a_target_without_its_builder_is_called_not_built(tmp_path: Path) -> None:
+    out, metrics = make_report(tmp_path, unmeasured="not-built")
+    assert (metrics["targets_built_not_run"], metrics["targets_not_built"]) == (0, 1)
+    assert "tensorrt: not built. No NVIDIA GPU" in visible_text((out / "index.html").read_text())
+    assert "| tensorrt | not built |" in (out / "model_card.md").read_text()
+
+
+def test_the_plan_says_on_how_much_it_rests(page: str) -> None:
+    text = visible_text(page)
+    assert "every group alone, on 16 validation images" in text
+    assert "1 whole plan and the 2 groups of largest error alone, on 64 images" in text
+    assert "timed on a packed validation image of 192 × 144 pixels" in text
+    assert "resizes itself, it is at most 0.0004" in text
 
 
 def test_absent_classes_have_no_number(page: str) -> None:

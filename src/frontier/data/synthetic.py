@@ -1,6 +1,6 @@
 """The embedded dataset: shapes on textured grounds, overlapping, of all sizes and colours.
 
-A class has a typical colour, as things have, that three in four of its objects show; texture and
+A class has a typical colour, as things have, that most of its objects show; texture and
 position say nothing, so the outline decides. One seed gives
 identical bytes: each image draws from its own generator, seeded by (seed, split, index).
 
@@ -25,9 +25,9 @@ Pixels = npt.NDArray[np.uint8]
 Rng = np.random.Generator
 
 SIZES_HW = ((192, 240), (192, 240), (208, 240), (192, 272), (240, 192), (224, 224), (176, 256))
-OBJECTS = (2, 6)  # per image, both included
-DIAMETER_PX = (24.0, 120.0)
-TYPICAL = 0.75  # share of objects that show the colour of their class
+OBJECTS = (2, 5)  # per image, both included
+DIAMETER_PX = (32.0, 130.0)
+TYPICAL = 0.85  # share of objects that show the colour of their class
 MIN_VISIBLE = 0.45  # an object that shows less is part of the clutter and gets no label
 JPEG_QUALITY = 90
 GRAIN_PX = 640  # side of the noise that images take their grain from

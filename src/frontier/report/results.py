@@ -23,6 +23,7 @@ FOLDERS = (
     "export",
     "evaluate",
 )
+OUTCOMES = {"measured": "measured", "built-not-run": "built, not run", "not-built": "not built"}
 Table = dict[str, list[float | None]]
 
 
@@ -100,7 +101,18 @@ class TargetResult:
 
     @property
     def status(self) -> str:
-        return "measured" if self.measured else "built-not-run"
+        """measured | built-not-run | not-built"""
+        return "measured" if self.measured else str(self.evaluate["status"])
+
+    @property
+    def outcome(self) -> str:
+        """The status in words."""
+        return OUTCOMES[self.status]
+
+    @property
+    def reason(self) -> str:
+        """Why it was not measured; empty where it was."""
+        return str(self.evaluate["reason"] or self.export["reason"] or "")
 
     @property
     def latency(self) -> Mapping[str, Any]:

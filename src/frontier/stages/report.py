@@ -50,7 +50,8 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     return {
         "frontier_points": results.frontier_points,
         "targets_measured": len(results.measured),
-        "targets_built_not_run": len(results.targets) - len(results.measured),
+        "targets_built_not_run": sum(t.status == "built-not-run" for t in results.targets),
+        "targets_not_built": sum(t.status == "not-built" for t in results.targets),
         "examples": len(shown),
     }
 

@@ -118,10 +118,12 @@ class Tracker:
             except Exception as error:
                 return None, f"{type(error).__name__}: {error}"
 
-        value, fault = self._wait(self._submit(answer), CALL_S) or (None, "no answer")
+        given = self._wait(self._submit(answer), CALL_S)
+        fault = given[1] if given else "no answer"
         if fault:
             raise TransientFailure(f"mlflow: {fault.splitlines()[0][:300]}")
-        return value  # type: ignore[no-any-return]
+        value: T = given[0]
+        return value
 
     def finish(self, status: str) -> None:
         """End the parent run and spool what could not be sent."""

@@ -23,7 +23,8 @@ unit: install
 
 install: $(INSTALLED)
 
-# torch first, by its exact pin: an unpinned resolver may take a build with gigabytes of CUDA.
+# torch first, by its exact pin. Where the index serves its CUDA build, NVIDIA's packages come with
+# it, and those are not in the lock.
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)

@@ -108,6 +108,15 @@ def downstream(graph: Graph, names: set[str]) -> set[str]:
     return reached
 
 
+def upstream(graph: Graph, names: set[str]) -> set[str]:
+    """`names` and every stage whose outputs they read, at any distance."""
+    reached = set(names)
+    for name in reversed(graph):
+        if name in reached:
+            reached |= set(graph[name].upstream)
+    return reached
+
+
 def stale(graph: Graph) -> set[str]:
     """Every stage that may have work to do."""
     return downstream(graph, {name for name, node in graph.items() if node.reasons})

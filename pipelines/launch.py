@@ -18,10 +18,10 @@ from frontier.errors import Busy, FrontierError, UsageError
 from frontier.files import atomic_write, lock, read_json, write_json
 from frontier.params import Params, load_yaml, nearest
 from frontier.targets.hardware import hardware_fingerprint
-from pipelines import closing, repro, settings, summary
+from pipelines import closing, machine, repro, settings, summary
 from pipelines.closing import read_timings
 from pipelines.environment import prepare_environment
-from pipelines.graph import Graph, downstream, read_graph, resolve, stale
+from pipelines.graph import Graph, downstream, read_graph, resolve, stale, upstream
 from pipelines.processes import command_line
 from pipelines.progress import Display
 from pipelines.services import Server, prefect_api
@@ -29,7 +29,7 @@ from pipelines.services import Server, prefect_api
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages may run: all stale ones, those from `start` on, or `only` one."""
+    """Which stages run: all stale ones; or, stale or not, those from `start` on or `only` one."""
 
     only: str | None = None
     start: str | None = None
@@ -45,17 +45,32 @@ class Selection:
             if wanted and wanted.partition("@")[0] not in known:
                 raise UsageError(f"{wanted}: no such stage; {nearest(wanted, [*known])}")
 
+    @property
+    def forced(self) -> bool:
+        """Whether stages were named, which then run even where nothing changed."""
+        return bool(self.only or self.start)
+
     def choose(self, graph: Graph) -> list[str]:
-        """The stages to bring up to date, in order.
+        """The stages to run, in order.
 
         Raises:
-            UsageError: no such stage.
+            UsageError: no such stage, or a named one reads what is out of date itself.
         """
-        chosen = stale(graph)
+        chosen = set(graph) if self.forced else stale(graph)
         if self.start:
             chosen &= downstream(graph, set(resolve(graph, self.start)))
         if self.only:
             chosen &= set(resolve(graph, self.only))
+        waiting = (upstream(graph, chosen) - chosen) & stale(graph)
+        if waiting:
+            first = next(name for name in graph if name in waiting)
+            why = ", ".join(graph[first].reasons[:3]) or "what it reads would be made anew"
+            more = f" and {len(waiting) - 1} more" if waiting - {first} else ""
+            wanted = f"--only {self.only}" if self.only else f"--from {self.start}"
+            raise UsageError(
+                f"{wanted}: {first}{more} comes before it and is out of date ({why}); "
+                "run `frontier run` without it first"
+            )
         return [name for name in graph if name in chosen]
 
 
@@ -80,30 +95,35 @@ def run(
     with checkout(root, console):
         selection.check(root)
         merged = settings.merge(root, request)
-        source = merged.params.ingest
-        described = describe_source(source.source, source.unlabelled, root)
-        for line in merged.diff:
-            console.print(f"params.yaml  {line}", markup=False, highlight=False, soft_wrap=True)
-        with _kept(root) if dry_run else contextlib.nullcontext():
+        machine.check(merged.params)
+        described = describe(root, merged.params)
+        with kept(root, always=dry_run):
             merged.write()
-            _write_changed(root / "data" / "source.json", described)
-            _write_changed(root / "data" / "hardware.json", hardware_fingerprint())
+            write_described(described)
             repro.prepare(root)
             graph = read_graph(root)
             chosen = selection.choose(graph)
+            for line in merged.diff:
+                console.print(f"params.yaml  {line}", markup=False, highlight=False, soft_wrap=True)
             _show_plan(console, graph, chosen, read_timings(root))
         if dry_run:
             return {}
         compare = compare or closing.owes_comparison(root)
         if not chosen and not compare and closing.is_finished(root):
             return _close_unchanged(root, merged.params, graph, console)
-        return _produce(root, merged.params, graph, chosen, console, compare=compare)
+        return _produce(
+            root, merged.params, graph, chosen, console, compare=compare, force=selection.forced
+        )
+
+
+def run_lock(root: Path) -> Path:
+    return root / ".work" / "run.lock"
 
 
 @contextlib.contextmanager
 def checkout(root: Path, console: Console) -> Iterator[None]:
     """Runs in one checkout queue here."""
-    path = root / ".work" / "run.lock"
+    path = run_lock(root)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(lock(path, wait_s=0.0))
@@ -120,24 +140,40 @@ def _holder(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _kept(root: Path) -> Iterator[None]:
-    """DVC answers only about files as they are: a dry run puts them back."""
+def kept(root: Path, *, always: bool) -> Iterator[None]:
+    """DVC answers only about files as they are: who only looks, or is refused, puts them back."""
     paths = [root / name for name in ("params.yaml", "data/source.json", "data/hardware.json")]
     before = {path: path.read_bytes() if path.is_file() else None for path in paths}
+    restore = True
     try:
         yield
+        restore = always
     finally:
-        for path, content in before.items():
+        for path, content in before.items() if restore else ():
             if content is None:
                 path.unlink(missing_ok=True)
             elif path.read_bytes() != content:
                 atomic_write(path, content)
 
 
-def _write_changed(path: Path, value: Any) -> None:
+def describe(root: Path, params: Params) -> dict[Path, Any]:
+    """The dataset and the device as they are now, by the file that DVC compares.
+
+    Raises:
+        UsageError: there is no such dataset.
+    """
+    source = params.ingest
+    return {
+        root / "data" / "source.json": describe_source(source.source, source.unlabelled, root),
+        root / "data" / "hardware.json": hardware_fingerprint(),
+    }
+
+
+def write_described(described: Mapping[Path, Any]) -> None:
     """DVC compares by content; an untouched file spares it the reading."""
-    if not path.is_file() or _as_json(read_json(path)) != _as_json(value):
-        write_json(path, value)
+    for path, value in described.items():
+        if not path.is_file() or _as_json(read_json(path)) != _as_json(value):
+            write_json(path, value)
 
 
 def _as_json(value: Any) -> str:
@@ -154,7 +190,8 @@ def _show_plan(
     for name in chosen:
         reasons = graph[name].reasons
         why = ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if reasons[3:] else "")
-        why = why or f"after {', '.join(key for key in graph[name].upstream if key in chosen)}"
+        after = ", ".join(key for key in graph[name].upstream if key in chosen)
+        why = why or (f"after {after}" if after else "asked for")
         last = f"  ({timings[name]:.0f} s last time)" if name in timings else ""
         console.print(f"  {name}: {why}{last}", markup=False, highlight=False, soft_wrap=True)
 
@@ -167,6 +204,7 @@ def _produce(
     console: Console,
     *,
     compare: bool,
+    force: bool,
 ) -> summary.Summary:
     from frontier.tracking.record import Tracker
 
@@ -178,7 +216,7 @@ def _produce(
 
     hardware = read_json(root / "data" / "hardware.json")
     timings = read_timings(root)
-    production = Production(root, graph, params, hardware, tracker, display, timings)
+    production = Production(root, graph, params, hardware, tracker, display, timings, force)
     failure = _attempt(production, chosen, server)
     closed = closing.close(production, chosen)
     decided = failure is None and closing.settle(production, closed, compare=compare)

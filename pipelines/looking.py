@@ -1,5 +1,6 @@
 """Commands that change nothing: what is up to date, and what a detector sees."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from frontier.errors import UsageError
+from frontier.errors import Busy, DataError, UsageError
+from frontier.files import lock
 from frontier.params import load_params, nearest
-from pipelines import repro
-from pipelines.graph import read_graph, stale
+from pipelines import launch, repro
+from pipelines.graph import Graph, read_graph, stale
 from pipelines.summary import made_by
 
 COLOURS = ((230, 60, 60), (40, 130, 230), (40, 170, 90), (240, 150, 20), (150, 80, 210))
@@ -18,9 +20,7 @@ COLOURS = ((230, 60, 60), (40, 130, 230), (40, 170, 90), (240, 150, 20), (150, 8
 
 def status(root: Path, console: Console) -> None:
     """One line per stage: up to date or why it would run, and the MLflow run that made it."""
-    load_params(root / "params.yaml")
-    repro.prepare(root)
-    graph = read_graph(root)
+    graph = current_graph(root)
     would_run = stale(graph)
     table = Table("stage", "state", "made by MLflow run")
     for name, node in graph.items():
@@ -32,6 +32,21 @@ def status(root: Path, console: Console) -> None:
     console.print(f"{len(would_run)} of {len(graph)} stages would run", highlight=False)
 
 
+def current_graph(root: Path) -> Graph:
+    """The graph against data and device as they are now; nothing is left changed.
+
+    While a run holds the checkout, its own description of both stands: DVC is reading it.
+    """
+    params = load_params(root / "params.yaml")
+    try:
+        with lock(launch.run_lock(root), wait_s=0.0), launch.kept(root, always=True):
+            launch.write_described(launch.describe(root, params))
+            repro.prepare(root)
+            return read_graph(root)
+    except Busy:
+        return read_graph(root)
+
+
 def predict(
     root: Path, images: Sequence[Path], output: Path, target: str | None, min_score: float
 ) -> None:
@@ -39,8 +54,9 @@ def predict(
 
     Raises:
         UsageError: no such target or image, or nothing was exported yet.
+        DataError: images that cannot be read, once all others are done.
     """
-    from frontier.images import read_image
+    from frontier.images import ImageError, read_image
     from frontier.runtime.predictor import Predictor
 
     missing = [str(path) for path in images if not path.is_file()]
@@ -55,16 +71,31 @@ def predict(
         raise UsageError(f"{bundle}: nothing exported yet; run `frontier run` first")
     predictor = Predictor(bundle, params.run.threads)
     output.mkdir(parents=True, exist_ok=True)
-    for path in images:
-        pixels = read_image(path)
+    unreadable = []
+    for path, drawn in zip(images, _drawn_paths(images, output), strict=True):
+        try:
+            pixels = read_image(path)
+        except ImageError as error:
+            unreadable.append(f"{path}: {error}")
+            continue
         found = predictor(pixels)
         rows = [row for row in zip(*found, strict=True) if row[1] >= min_score]
-        drawn = output / f"{path.stem}.png"
         _draw(pixels, rows, predictor.classes).save(drawn)
         print(f"{path}: {len(rows)} detections -> {drawn}")
         for box, score, label in rows:
             corners = " ".join(f"{value:.0f}" for value in box)
             print(f"  {predictor.classes[label]} {score:.2f}  [{corners}]")
+    if unreadable:
+        raise DataError(f"{len(unreadable)} of {len(images)} images cannot be read", unreadable)
+
+
+def _drawn_paths(images: Sequence[Path], output: Path) -> list[Path]:
+    """One file per image, in order; those of the same name are numbered."""
+    names: dict[str, None] = {}
+    for path in images:
+        tries = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
+        names[next(name for name in tries if name not in names)] = None
+    return [output / f"{name}.png" for name in names]
 
 
 def _draw(pixels: Any, rows: Sequence[Any], classes: Sequence[str]) -> Any:

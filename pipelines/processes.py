@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -39,18 +40,26 @@ def spawn(
 
 
 def end(process: Child) -> None:
-    """End a whole group: asked first, killed after a grace period."""
+    """End a whole group, asked first and killed after a grace period; returns once it is gone."""
     if process.poll() is None:
         _signal_group(process, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_S)
-    _signal_group(process, signal.SIGKILL)
+    alive = _signal_group(process, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + GRACE_S
+    while alive and time.monotonic() < deadline:
+        time.sleep(0.02)
+        alive = _signal_group(process, signal.SIGKILL)
 
 
-def _signal_group(process: Child, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+def _signal_group(process: Child, number: int) -> bool:
+    """Whether anything of the group was there to take the signal."""
+    try:
         os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def command_line(process: int | str) -> list[str]:

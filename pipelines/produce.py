@@ -38,6 +38,7 @@ class Production:
 
     Attributes:
         timings: seconds that each stage took when it last ran.
+        force: stages run although nothing of them changed.
         outcomes: of the stages that are done; `failures` of those that failed for good.
     """
 
@@ -48,6 +49,7 @@ class Production:
     tracker: Tracker
     display: Display
     timings: dict[str, float]
+    force: bool = False
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     failures: dict[str, FrontierError] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +74,12 @@ class Production:
 
         try:
             outcome = reproduce(
-                self.root, name, run_id=run_id, on_event=on_event, cancelled=self.cancelled
+                self.root,
+                name,
+                run_id=run_id,
+                on_event=on_event,
+                cancelled=self.cancelled,
+                force=self.force,
             )
         except FrontierError as error:
             killed = isinstance(error, TransientFailure | Cancelled)

@@ -19,7 +19,7 @@ class Display:
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description:28}"), BarColumn(), TextColumn("{task.fields[text]:24}"),
-            TimeElapsedColumn(), Remaining(), console=console, transient=True,
+            TimeElapsedColumn(), Remaining(), console=console, transient=True, refresh_per_second=2,
         )  # fmt: skip
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -63,6 +64,7 @@ def reproduce(
     run_id: str | None,
     on_event: Callable[[Event], None],
     cancelled: threading.Event,
+    force: bool = False,
 ) -> Outcome:
     """Bring one stage up to date.
 
@@ -70,6 +72,7 @@ def reproduce(
         run_id: the MLflow run prepared for it.
         on_event: called with each journal event while the stage runs.
         cancelled: once set, the stage's whole process group is ended.
+        force: run it although nothing changed, neither from DVC's cache nor from what it kept.
 
     Raises:
         FrontierError: the stage's own error, with its exit code.
@@ -87,7 +90,9 @@ def reproduce(
         events.append(event)
         on_event(event)
 
-    code = _run_dvc(root, stage, log, journal, run_id, take, cancelled)
+    if force:
+        _forget_finished(root, stage)
+    code = _run_dvc(root, stage, log, journal, run_id, take, cancelled, force)
     if cancelled.is_set():
         raise Cancelled(f"{stage}: stopped; the same command goes on where it was")
     text = log.read_text(errors="replace")
@@ -99,6 +104,13 @@ def reproduce(
     keep_lock(root)
     owner = next((event["run_id"] for event in events if event["event"] == "start"), run_id)
     return Outcome(outcome, time.monotonic() - started, owner)
+
+
+def _forget_finished(root: Path, stage: str) -> None:
+    """Drop the checkpoints of what has ended; a stage that was killed still has its run.json."""
+    for state in (root / ".work" / stage).glob("*/"):
+        if not (state / "run.json").is_file():
+            shutil.rmtree(state)
 
 
 def journal_path(root: Path, stage: str) -> Path:
@@ -113,8 +125,9 @@ def _run_dvc(
     run_id: str | None,
     on_event: Callable[[Event], None],
     cancelled: threading.Event,
+    force: bool,
 ) -> int:
-    command = ["-m", "dvc", "--wait-for-lock", "repro", "-s", stage]
+    command = ["-m", "dvc", "--wait-for-lock", "repro", "-s", *(["-f"] if force else []), stage]
     with log.open("wb") as output:
         process = processes.spawn(
             command, cwd=root, output=output, environment=_environment(journal, run_id)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import DeploymentEventTrigger, emit_event
 from rich.console import Console
 
+from frontier.errors import UsageError
 from frontier.files import project_root
 from pipelines import launch, settings
 
@@ -24,6 +26,21 @@ def retrain(preset: str | None = None, assignments: list[str] | None = None) -> 
     os.chdir(root)
     request = settings.Request(preset=preset, assignments=assignments or ())
     return launch.run(root, request, Console(), compare=True)
+
+
+def check_cron(cron: str) -> None:
+    """By prefect's own rules, before anything is served.
+
+    Raises:
+        UsageError: it is no cron expression.
+    """
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        raise UsageError(
+            f"--cron {cron!r}: no cron expression; five fields as in '0 2 * * *': "
+            "minute, hour, day, month, weekday"
+        ) from None
 
 
 def serve(cron: str, preset: str | None, assignments: list[str]) -> None:

@@ -16,6 +16,7 @@ from frontier.tracking import process_identity
 from frontier.tracking.store import tracking_uri
 from pipelines import processes
 from pipelines.environment import prepare_environment
+from pipelines.settings import Request, merge
 
 HOST = "127.0.0.1"
 PREFECT_PORT, MLFLOW_PORT, REPORT_PORT = 4200, 5000, 8080
@@ -122,7 +123,7 @@ def ui(root: Path, console: Console) -> None:
         console.print(
             f"Prefect  {os.environ['PREFECT_API_URL'].removesuffix('/api')}", highlight=False
         )
-        console.print(f"report   {servers[1].health}", highlight=False)
+        console.print(f"report   {servers[1].health}page/index.html", highlight=False)
         console.print("Ctrl-C ends all three", highlight=False)
         _until_interrupted()
 
@@ -153,11 +154,17 @@ def _until_interrupted() -> None:
 def schedule(
     root: Path, console: Console, cron: str, preset: str | None, assignments: Sequence[str]
 ) -> None:
-    """Serve the retraining deployment until Ctrl-C."""
+    """Serve the retraining deployment until Ctrl-C.
+
+    Raises:
+        UsageError: `cron` is no cron expression, or a preset or key does not exist.
+    """
+    merge(root, Request(preset=preset, assignments=assignments))
     prepare_environment(root)
     server = prefect_api(root, lasting=True)
     from pipelines import retrain
 
+    retrain.check_cron(cron)
     if server:
         server.wait()
     console.print(f"retraining at {cron!r} and on `dataset.changed`", highlight=False)

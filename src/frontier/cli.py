@@ -39,14 +39,26 @@ def run(
     target: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Build for this target; repeatable.")
     ] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Measured p50 limit.")] = None,
+    max_latency_ms: Annotated[
+        float | None,
+        typer.Option(
+            help="Limit on the network's median latency, measured on this device; preparing the "
+            "image and picking the detections come on top."
+        ),
+    ] = None,
     min_ap: Annotated[float | None, typer.Option(help="Least AP, 0 to 1.")] = None,
     set_: Set = None,
     preset: Preset = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="This stage and all behind it.")
+        str | None,
+        typer.Option(
+            "--from", metavar="STAGE", help="Run this stage and all behind it, changed or not."
+        ),
     ] = None,
-    only: Annotated[str | None, typer.Option(metavar="STAGE", help="This stage alone.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="Run this stage alone, changed or not."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
 ) -> None:
     """Bring every stage up to date: dataset to shipped detector."""
@@ -168,11 +180,20 @@ def main() -> None:
         print(f"frontier: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Exception as error:
-        log = Path(".work/logs/crash.log").absolute()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc())
-        print(f"frontier: internal error: {error!r}; details in {log}", file=sys.stderr)
+        where = _keep_traceback(traceback.format_exc())
+        print(f"frontier: internal error: {error!r}; {where}", file=sys.stderr)
         sys.exit(1)
+
+
+def _keep_traceback(text: str) -> str:
+    """Where the details are: in the checkout's log, outside of one no file is made."""
+    try:
+        log = project_root() / ".work" / "logs" / "crash.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(text)
+    except (FrontierError, OSError):
+        return f"details:\n{text}"
+    return f"details in {log}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The whole recipe through DVC, Prefect and MLflow, every stage for real, on next to nothing."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,22 @@ def test_a_second_run_does_nothing_and_does_it_quickly(project: Path) -> None:
     assert time.monotonic() - started < 15
     assert {stage["outcome"] for stage in summary(project)["stages"].values()} == {"unchanged"}
     assert len(runs(project)) == before
+
+
+def test_a_run_with_nothing_to_do_loads_nothing_heavy(project: Path) -> None:
+    program = (
+        "import sys; from frontier.cli import app; app(['run'], standalone_mode=False)\n"
+        "print('HEAVY', [name for name in ('prefect', 'mlflow', 'torch') if name in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=project,
+        env=checkout.environment(project),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "HEAVY []" in answer.stdout, answer.stderr
 
 
 def test_one_changed_value_reruns_only_what_reads_it(project: Path) -> None:

@@ -139,7 +139,7 @@ def test_cancelling_ends_the_whole_group(project: Path) -> None:
     repro.reproduce(project, "first", on_event=lambda _: None, **quiet)
     with pytest.raises(repro.Cancelled):
         repro.reproduce(project, "train", on_event=stop, **quiet)
-    assert not process_identity(int(events(project, "start")[-1]["pid"]))
+    assert not process_identity(int(events(project, "start")[-1]["pid"]))  # at once
 
 
 def test_never_two_writers_of_one_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from frontier import cli
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "mlflow", "prefect", "great_expectations", "dvc", "pandas")
 
@@ -65,6 +67,8 @@ def test_help_loads_nothing_heavy(command: str) -> None:
         (["run", "--data", "nowhere"], "nowhere"),
         (["run", "--target", "tensort"], "did you mean 'tensorrt'"),
         (["run", "--bogus"], "--bogus"),
+        (["run", "--set", "run.device=cuda"], "run.device: cuda"),
+        (["schedule", "--set", "serch.finalists=3"], "did you mean 'search'"),
         (["run", "--only", "serch", "--set", "run.seed=1"], "did you mean 'search'"),
     ],
 )
@@ -92,6 +96,18 @@ def test_outside_of_a_checkout(tmp_path: Path) -> None:
     answer = frontier("status", cwd=tmp_path)
     assert answer.returncode == 2
     assert "not inside a Frontier checkout" in answer.stderr
+
+
+def test_an_internal_error_leaves_no_file_in_a_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "the traceback" in cli._keep_traceback("the traceback")
+    assert not [*tmp_path.iterdir()]
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    assert cli._keep_traceback("the traceback").endswith(".work/logs/crash.log")
+    assert (tmp_path / ".work/logs/crash.log").read_text() == "the traceback"
 
 
 def test_predict_before_anything_was_exported(checkout: Path) -> None:

@@ -201,9 +201,7 @@ class SearchSpace:
             and architecture.image_side in self.image_sides
             and all(
                 stage.depth in depths and stage.hidden in hiddens
-                for stage, depths, hiddens in zip(
-                    architecture.stages, DEPTHS, HIDDENS, strict=True
-                )
+                for stage, depths, hiddens in zip(architecture.stages, DEPTHS, HIDDENS, strict=True)
             )
         )
 

@@ -16,7 +16,7 @@ from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import Supernet, recalibrate
 from frontier.training.sources import plain_images
 
-BOOTSTRAP_SAMPLES = 100
+BOOTSTRAP_SAMPLES = 60
 
 
 @dataclass(frozen=True)

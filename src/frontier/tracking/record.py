@@ -305,7 +305,7 @@ class Tracker:
         for path in [*(self.root / ".work" / "journals").glob("*.jsonl")]:
             events = [event for _, event in read_events(path)]
             run_id = next((e["run_id"] for e in events if e["event"] == "start"), None)
-            if run_id:
+            if events:  # without a run, as where MLflow had failed, they get one when sent
                 self._spool(StageRecord(path.stem, run_id, events))
             path.unlink(missing_ok=True)
 

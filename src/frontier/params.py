@@ -117,6 +117,7 @@ class Search(Section):
     evaluations: Positive
     finalists: Positive
     candidates: Positive
+    population: Annotated[int, Field(ge=2)]
     recalibration_batches: Positive
     max_latency_ms: PositiveFloat | None
     min_ap: Fraction | None

@@ -56,9 +56,9 @@ def test_evolution_finds_a_planted_optimum():
         target = np.array(SPACE.encode(best))
         return [(-float(np.abs(np.array(SPACE.encode(a)) - target).sum()), 1.0) for a in drawn]
 
-    found = evolve(SPACE, objective, 3000, seed=0, start=[], max_ms=None)
+    found = evolve(SPACE, objective, 3000, 50, seed=0, start=[], max_ms=None)
     assert objective([found[0]])[0][0] >= -3
-    again = evolve(SPACE, objective, 3000, seed=0, start=[], max_ms=None)
+    again = evolve(SPACE, objective, 3000, 50, seed=0, start=[], max_ms=None)
     assert found == again
 
 

@@ -4,8 +4,12 @@ Reference: Deb et al. 2002; Optuna's NSGAIISampler.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from frontier.models.architecture import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 Objective = Callable[[list[Architecture]], list[tuple[float, float]]]
 
@@ -14,6 +18,7 @@ def evolve(
     space: SearchSpace,
     objective: Objective,
     candidates: int,
+    population: int,
     seed: int,
     start: list[Architecture],
     max_ms: float | None,
@@ -22,14 +27,13 @@ def evolve(
 
     Args:
         objective: predicted AP and estimated ms of each architecture.
-        candidates: how many are considered in all.
+        candidates: how many are considered in all, in generations of `population`.
         start: architectures in the first generation.
         max_ms: candidates over it rank behind every one below (constraint domination).
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    population = max(8, min(50, candidates // 8))
     sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for architecture in start:
@@ -50,7 +54,7 @@ def _names(space: SearchSpace) -> list[str]:
     return [f"gene{i}" for i in range(len(space.genes()))]
 
 
-def _suggest(trial: "optuna.Trial", space: SearchSpace) -> list[int]:  # noqa: F821
+def _suggest(trial: "Trial", space: SearchSpace) -> list[int]:
     return [
         trial.suggest_int(name, 0, count - 1)
         for name, count in zip(_names(space), space.genes(), strict=True)

@@ -84,4 +84,4 @@ class LatencyEstimator:
 
     def estimate_ms(self, architectures: list[Architecture]) -> npt.NDArray[np.float64]:
         inputs = np.stack([features(self.space, a) for a in architectures])
-        return np.exp(np.asarray(self.model.predict(inputs)))
+        return np.asarray(np.exp(self.model.predict(inputs)))

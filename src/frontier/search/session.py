@@ -100,6 +100,7 @@ class SearchSession:
                 self.space,
                 objective,
                 self.search.candidates // 2,
+                self.search.population,
                 self.seed + rounds_left,
                 start,
                 self.search.max_latency_ms,

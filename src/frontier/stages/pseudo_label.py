@@ -24,12 +24,12 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     pack = inputs.path("pack/main")
     meta = load_meta(pack)
     if not meta.splits.get("unlabelled"):
-        audit = {
+        skipped = {
             "status": "skipped",
             "reason": "the dataset has no unlabelled images; "
             "add a folder of them by `frontier run --unlabelled DIR`",
         }
-        write_json(out / "audit.json", audit)
+        write_json(out / "audit.json", skipped)
         return {"images_kept": 0}
     import torch
 

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test check unit install clean
 demo: install
-	$(BIN)/frontier run --preset demo
+	$(BIN)/frontier run --preset demo --data synthetic
 
 test: install check
 	$(BIN)/python -m pytest -m "not e2e"

@@ -24,10 +24,10 @@ from frontier.params import Synthetic, SyntheticPretrain
 Pixels = npt.NDArray[np.uint8]
 Rng = np.random.Generator
 
-SIZES_HW = ((192, 240), (192, 240), (208, 240), (192, 272), (240, 192), (224, 224), (176, 256))
-OBJECTS = (2, 5)  # per image, both included
-DIAMETER_PX = (32.0, 130.0)
-TYPICAL = 0.85  # share of objects that show the colour of their class
+SIZES_HW = ((144, 192), (144, 192), (160, 192), (144, 208), (192, 144), (176, 176), (136, 200))
+OBJECTS = (2, 4)  # per image, both included
+DIAMETER_PX = (24.0, 112.0)
+TYPICAL = 0.9  # share of objects that show the colour of their class
 MIN_VISIBLE = 0.45  # an object that shows less is part of the clutter and gets no label
 JPEG_QUALITY = 90
 GRAIN_PX = 640  # side of the noise that images take their grain from
@@ -52,7 +52,7 @@ class Style(NamedTuple):
     distractors: int  # at most, per image
 
 
-MAIN = Style(tuple(shapes.MAIN), (textures.noise, textures.stripes, textures.gradient), 3)
+MAIN = Style(tuple(shapes.MAIN), (textures.noise, textures.stripes, textures.gradient), 2)
 PRETRAIN = Style(tuple(shapes.ALL), (textures.patches, textures.checks, textures.noise), 5)
 
 
@@ -112,7 +112,7 @@ def _draw_object(
     """Draw one shape; returns its box as if nothing lay on it, and its count of pixels."""
     height, width = owner.shape
     low, high = DIAMETER_PX
-    radius = low * (high / low) ** float(rng.beta(1.5, 1.0)) / 2  # small ones are the fewer
+    radius = low * (high / low) ** float(rng.beta(2.0, 1.0)) / 2  # small ones are the fewer
     contours = shapes.posed(rng, shapes.ALL[name], radius)
     points = np.concatenate(contours)
     margin = 0.5 * radius  # how far a centre may be from the border: some shapes are cut off

@@ -121,19 +121,22 @@ class SearchSession:
         return [*dict.fromkeys([*fixed, *by_rank])][: max(len(fixed), self.search.finalists)]
 
     def _time(self, architectures: list[Architecture]) -> None:
-        """Time whole what is not timed yet, all scaled by the baseline, the fixed reference."""
+        """Time whole what is not timed yet, all scaled by the baseline, the fixed reference.
+
+        Weights do not change the time, so these networks are not recalibrated.
+        """
         wanted = [a for a in dict.fromkeys(architectures) if a.code not in self.timings]
         if not wanted:
             return
         known = self.timings.get(self.baseline.code)
         self.timings |= time_architectures(
-            {a.code: self.evaluator.extract(a).cpu() for a in wanted},
+            {a.code: self.evaluator.supernet.extract(a).cpu() for a in wanted},
             self.target,
             self.measure,
             self.threads,
             self.records,
             self.work,
-            self.evaluator.extract(self.baseline).cpu(),
+            self.evaluator.supernet.extract(self.baseline).cpu(),
             known.int8.p50_ms if known else None,
         )
 

@@ -88,7 +88,7 @@ def _measure(
     agreement = _check_parity(student, out / "float_bundle", validation, params)
     tracking.log_progress(1, 2, "the float model agrees with torch")
     hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
-    records = records_path(inputs.root, hardware)
+    records = records_path(inputs.root, hardware, f"export@{inputs.target}")
     image, described = _typical_image(validation)
     quantized = inputs.path(f"quantize/{inputs.target}")
     latency = _latency(quantized, out, image, target, params, records)

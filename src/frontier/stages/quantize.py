@@ -49,7 +49,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     path = export_network(student.module.deploy(), side, out / "float.onnx")
     model = onnx.load(path)
     hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
-    records = records_path(inputs.root, hardware)
+    records = records_path(inputs.root, hardware, f"quantize@{inputs.target}")
     found = _study(model, inputs.path("pack/main"), side, target, params, records)
     quantized = out / "quantized.onnx"
     left_out = set(found.plan.float_groups)

@@ -43,7 +43,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         params.measure,
         params.run.threads,
         params.run.seed,
-        records_path(inputs.root, hardware),
+        records_path(inputs.root, hardware, f"search@{inputs.target}"),
         inputs.work,
     )
     document = {"target": inputs.target, **session.run()}

@@ -48,9 +48,12 @@ class Latency:
         return asdict(self)
 
 
-def records_path(root: Path, device_fingerprint: str) -> Path:
-    """Where the measurements made on one device are recorded, below the project root."""
-    return root / "data" / "latency" / f"{device_fingerprint}.jsonl"
+def records_path(root: Path, device_fingerprint: str, stage: str) -> Path:
+    """Where a stage's measurements on one device are recorded, below the project root.
+
+    One file a stage: two stages may time equal bytes, and reuse must give each its own number.
+    """
+    return root / "data" / "latency" / device_fingerprint / f"{stage}.jsonl"
 
 
 @dataclass

@@ -107,9 +107,11 @@ def per_class_ap(truth: GroundTruth, detections: Detections) -> list[float]:
 
 def bootstrap_ap(
     truth: GroundTruth, detections: Detections, samples: int = 200, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of AP over resampled images."""
-    return interval(resampled_ap(truth, [detections], samples, seed)[:, 0])
+) -> tuple[float, float, float]:
+    """AP with its 95 % interval over resampled images."""
+    matches = ImageMatches(truth, detections)
+    table = _resampled([matches], len(truth.image_ids), samples, seed)
+    return (matches.ap(np.arange(len(truth.image_ids))), *interval(table[:, 0]))
 
 
 def paired_bootstrap(
@@ -126,8 +128,11 @@ def resampled_ap(
 ) -> Array:
     """AP of each of D detectors on the same resampled images, [samples, D]."""
     matches = [ImageMatches(truth, detections) for detections in detectors]
+    return _resampled(matches, len(truth.image_ids), samples, seed)
+
+
+def _resampled(matches: Sequence["ImageMatches"], images: int, samples: int, seed: int) -> Array:
     rng = np.random.default_rng(seed)
-    images = len(truth.image_ids)
     draws = (rng.integers(0, images, images) for _ in range(samples))
     return np.array([[each.ap(indices) for each in matches] for indices in draws])
 

@@ -135,9 +135,10 @@ def test_a_resample_equals_scoring_the_repeated_images():
 def test_intervals_hold_the_estimate_and_repeat():
     truth, good = problem(6, images=40)
     bad = Detections(good.image_id, good.boxes_xyxy + 30, good.scores, good.labels)
-    low, high = bootstrap_ap(truth, good, samples=60)
-    assert low < coco_metrics(truth, good)["AP"] < high
-    assert (low, high) == bootstrap_ap(truth, good, samples=60)
+    ap, low, high = bootstrap_ap(truth, good, samples=60)
+    assert low < ap < high
+    assert ap == pytest.approx(coco_metrics(truth, good)["AP"], abs=1e-9)
+    assert (ap, low, high) == bootstrap_ap(truth, good, samples=60)
     delta, low, high = paired_bootstrap(truth, good, bad, samples=60)
     assert 0 < low < delta < high
     assert paired_bootstrap(truth, good, good, samples=20) == (0.0, 0.0, 0.0)

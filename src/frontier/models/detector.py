@@ -3,6 +3,7 @@
 B batch, C channels, H height, W width, A anchors (cells of all three levels), K classes, R bins.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,9 +203,7 @@ class Detector(nn.Module):
 
     def deploy(self) -> nn.Module:
         """A fused copy that answers boxes and scores; this module is left as it is."""
-        fused = Detector(self.architecture, self.num_classes)
-        fused.load_state_dict(self.state_dict())
-        return Deployed(fuse(fused.eval()), self.architecture.image_side)
+        return Deployed(fuse(copy.deepcopy(self).eval()), self.architecture.image_side)
 
 
 class Deployed(nn.Module):
@@ -285,11 +284,10 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def fused_cost(architecture: Architecture, num_classes: int) -> tuple[int, float]:
-    """Parameters and GMAC of the fused network at its own input side, batch 1.
+def cost(fused: nn.Module, side: int) -> tuple[int, float]:
+    """Parameters and GMAC of a fused network at one input side, batch 1.
 
-    A MAC is one multiply-add of a convolution, as the YOLO-NAS table counts them. Runs on meta
-    tensors: no memory, no arithmetic.
+    A MAC is one multiply-add of a convolution, as the YOLO-NAS table counts them.
     """
     macs = 0
 
@@ -301,9 +299,10 @@ def fused_cost(architecture: Architecture, num_classes: int) -> tuple[int, float
         elif isinstance(module, nn.ConvTranspose2d):
             macs += output.numel() * module.in_channels  # kernel 2, stride 2: one tap per output
 
-    with torch.device("meta"), torch.no_grad():
-        network = fuse(Detector(architecture, num_classes).eval())
-        for module in network.modules():
-            module.register_forward_hook(count)
-        network(torch.empty(1, 3, architecture.image_side, architecture.image_side))
-    return count_parameters(network), macs / 1e9
+    handles = [module.register_forward_hook(count) for module in fused.modules()]
+    parameter = next(fused.parameters())
+    with torch.no_grad():
+        fused(parameter.new_empty(1, 3, side, side))
+    for handle in handles:
+        handle.remove()
+    return count_parameters(fused), macs / 1e9

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from frontier.data.packing import PackedSplit
-from frontier.metrics import bootstrap_ap, coco_metrics
+from frontier.metrics import bootstrap_ap
 from frontier.models.architecture import Architecture, SearchSpace
-from frontier.models.detector import Detector, fused_cost
+from frontier.models.detector import Detector, cost
 from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import Supernet, recalibrate
 from frontier.training.sources import plain_images
@@ -65,13 +65,12 @@ class Evaluator:
         return recalibrate(detector, self._recalibration_images(architecture.image_side))
 
     def _measure(self, architecture: Architecture) -> Evaluation:
+        side = architecture.image_side
         deployed = self.extract(architecture).deploy().to(self.device)
-        found = detect(deployed, self.holdout, architecture.image_side)
-        truth = truth_of(self.holdout)
-        parameters, gmac = fused_cost(architecture, self.supernet.num_classes)
-        interval = bootstrap_ap(truth, found, BOOTSTRAP_SAMPLES)
-        ap = coco_metrics(truth, found)["AP"]
-        return Evaluation(architecture.code, ap, interval, gmac, parameters)
+        found = detect(deployed, self.holdout, side)
+        ap, low, high = bootstrap_ap(truth_of(self.holdout), found, BOOTSTRAP_SAMPLES)
+        parameters, gmac = cost(deployed, side)
+        return Evaluation(architecture.code, ap, (low, high), gmac, parameters)
 
     def _recalibration_images(self, side: int) -> list[torch.Tensor]:
         if side not in self._images:

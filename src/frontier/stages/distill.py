@@ -6,6 +6,7 @@ from frontier.data.packing import load_split
 from frontier.files import read_json
 from frontier.metrics import coco_metrics
 from frontier.models.architecture import Architecture
+from frontier.models.blocks import fuse
 from frontier.models.detector import load_detector, save_detector
 from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import load_supernet
@@ -29,7 +30,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     architecture = Architecture.parse(chosen["architecture"])
     supernet, classes = load_supernet(inputs.path("supernet"))
     student = supernet.extract(architecture).to(device)
-    teacher = load_detector(inputs.path("teacher")).module.to(device)
+    teacher = fuse(load_detector(inputs.path("teacher")).module).to(device)
     training = Training(
         student,
         params.recipe,

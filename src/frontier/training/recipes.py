@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frontier.models.architecture import Architecture
@@ -83,7 +83,7 @@ def _capacity(architecture: Architecture) -> float:
 
 
 def distilled(
-    student: Detector, teacher: Detector, weights: Distill
+    student: Detector, teacher: nn.Module, weights: Distill
 ) -> Callable[[TensorBatch], Terms]:
     """Learning from boxes and from a teacher: classes, bins and neck features.
 

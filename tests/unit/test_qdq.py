@@ -193,8 +193,9 @@ def test_without_an_ap_drop_the_output_error_names_the_most_sensitive(drops):
     gains = {"a": gain(-0.01, spread=0.05), "b": gain(0.9), "c": gain(0.2)}
     for given in (None, gains):
         plan = choose(sensitivity, given, lambda _: 0.5, 0.5, max_ap_drop=0.0)
-        assert [*plan.float_groups] == [max(errors, key=errors.get)]
-        assert "most sensitive by output error" in plan.float_groups["b"]
+        worst = "a" if given else "b"  # INT8 in `a` may save nothing, in `b` 0.9 ms
+        assert [*plan.float_groups] == [worst]
+        assert "most sensitive by output error" in plan.float_groups[worst]
 
 
 def test_a_group_that_is_slower_and_most_sensitive_is_taken_out_once():

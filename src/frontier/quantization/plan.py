@@ -31,8 +31,9 @@ def choose(
 ) -> Plan:
     """Take groups out of INT8, the most accuracy for the fewest milliseconds first.
 
-    Groups that INT8 surely makes no faster go first: they cost accuracy for nothing. The most
-    sensitive group always goes. More follow until the drop is within the budget.
+    Groups that INT8 surely makes no faster go first: they cost accuracy for nothing. The group
+    that costs most for the time it saves always goes. More follow until the drop is within the
+    budget.
 
     Args:
         sensitivity: per group, alone in INT8.
@@ -43,7 +44,7 @@ def choose(
     for name, gain in (gains or {}).items():
         if gain.interval_ms[1] <= 0:
             plan.float_groups[name] = f"INT8 measured slower here, by {-gain.ms:.3f} ms"
-    worst, why = most_sensitive(sensitivity)
+    worst, why = most_sensitive(sensitivity, gains)
     plan.float_groups.setdefault(worst, f"{why}; {_in_words(sensitivity, gains, worst)}")
     always = len(plan.float_groups)
     order = [*plan.float_groups, *_by_cost(sensitivity, gains, exclude=set(plan.float_groups))]
@@ -62,17 +63,18 @@ def choose(
     return plan
 
 
-def most_sensitive(sensitivity: Mapping[str, Sensitivity]) -> tuple[str, str]:
-    """The group that costs most, and by which measurement: AP, or else the output error.
+def most_sensitive(
+    sensitivity: Mapping[str, Sensitivity], gains: Mapping[str, Gain] | None
+) -> tuple[str, str]:
+    """The group that costs most (per millisecond, where those are known), and by which measure.
 
-    Where no group alone has lowered AP, or none was tried alone, AP says nothing about them.
+    Where no group alone has lowered AP, or none was tried alone, AP says nothing about them and
+    the output error decides.
     """
-    drops = {name: found.ap_drop for name, found in sensitivity.items() if found.ap_drop}
-    name = max(drops, key=drops.__getitem__, default="")
-    if name and drops[name] > 0:
-        return name, "measured most sensitive by AP drop"
-    errors = {name: found.output_error for name, found in sensitivity.items()}
-    return max(errors, key=errors.__getitem__), "measured most sensitive by output error"
+    name = _by_cost(sensitivity, gains, exclude=set())[0]
+    measure = "AP drop" if (sensitivity[name].ap_drop or 0.0) > 0 else "output error"
+    for_time = " for the time it saves" if gains else ""
+    return name, f"measured most sensitive by {measure}{for_time}"
 
 
 def _fewest(fits: Callable[[int], bool], least: int, most: int) -> int:

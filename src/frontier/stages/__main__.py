@@ -47,9 +47,6 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m frontier.stages NAME [TARGET]", file=sys.stderr)
         return 2
     die_with_parent()
-    # Read when OpenMP loads. By default its threads spin for milliseconds while they wait, which
-    # makes a training five times slower as soon as anything else runs on these cores.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         root = project_root()
         os.chdir(root)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from frontier.report import words
-from frontier.report.results import Table, baseline, recommended
+from frontier.report.results import Table, named, recommended
 
 Figure = dict[str, Any]
 MAX_CURVE_POINTS = 300
@@ -109,24 +109,22 @@ def _points(search: Mapping[str, Any], key: str, name: str, color: str, fill: bo
     }
 
 
-def _marked(point: Mapping[str, Any] | None, label: str, color: str, symbol: str) -> list[Figure]:
-    if point is None:
-        return []
-    return [
-        {
-            "type": "scatter",
-            "mode": "markers+text",
-            "name": label,
-            "x": [point["latency_p50_ms"]],
-            "y": [point["AP"]],
-            "text": [label],
-            "textposition": "bottom right",
-            "textfont": {"size": 13, "color": color},
-            "marker": {"size": 20, "symbol": symbol, "color": color, "line": {"width": 2}},
-            "hoverinfo": "skip",
-            "showlegend": False,
-        }
-    ]
+def _marked(label: str, point: Mapping[str, Any]) -> Figure:
+    start = label == "baseline"
+    color, symbol = ("--ink", "diamond-open") if start else ("--accent", "circle-open")
+    return {
+        "type": "scatter",
+        "mode": "markers+text",
+        "name": label,
+        "x": [point["latency_p50_ms"]],
+        "y": [point["AP"]],
+        "text": [label],
+        "textposition": "bottom right",
+        "textfont": {"size": 13, "color": color},
+        "marker": {"size": 20, "symbol": symbol, "color": color, "line": {"width": 2}},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
 def _limit_lines(limits: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -165,8 +163,7 @@ def frontier(search: Mapping[str, Any]) -> Figure:
             "hoverinfo": "skip",
         },
         _points(search, "latency", "INT8, the precision that ships", "--int8", fill=True),
-        *_marked(baseline(search), "baseline", "--ink", "diamond-open"),
-        *_marked(recommended(search), "recommended", "--accent", "circle-open"),
+        *(_marked(label, point) for label, point in named(search)),
     ]
     layout = _layout(
         "median latency measured on the device, ms",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frontier.report import charts, words
-from frontier.report.results import TargetResult, baseline, recommended
+from frontier.report.results import TargetResult, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,12 +78,8 @@ def frontier(search: Mapping[str, Any], title: str, path: Path) -> Path:
         linewidth=1.6,
         label="frontier",
     )
-    for point, label, color in (
-        (baseline(search), "baseline", INK),
-        (recommended(search), "recommended", ACCENT),
-    ):
-        if point is not None:
-            _name(axes, point, label, color)
+    for label, point in named(search):
+        _name(axes, point, label, INK if label == "baseline" else ACCENT)
     for limit, draw in (("max_latency_ms", axes.axvline), ("min_ap", axes.axhline)):
         if search["limits"][limit] is not None:
             draw(search["limits"][limit], color=FAINT, linestyle="--", linewidth=1)

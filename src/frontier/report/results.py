@@ -161,6 +161,15 @@ def baseline(search: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((point for point in search["timed"] if point["name"] == "baseline"), None)
 
 
+def named(search: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The points a reader looks for, by label; one where the search recommends its baseline."""
+    start, answer = baseline(search), recommended(search)
+    if answer is not None and answer is start:
+        return [("recommended, the baseline", answer)]
+    pairs = (("baseline", start), ("recommended", answer))
+    return [(label, point) for label, point in pairs if point is not None]
+
+
 def gather(
     inputs: Mapping[str, Path], searched: Sequence[str], targets: Mapping[str, Target]
 ) -> Results:

@@ -184,7 +184,7 @@ def test_the_plan_takes_out_what_costs_most_ap_per_millisecond():
     assert tight.tried == {2: pytest.approx(0.479), 3: pytest.approx(0.499)}
 
 
-@pytest.mark.parametrize("drops", [(None, None, None), (-0.01, 0.0, None)])
+@pytest.mark.parametrize("drops", [(None, None, None), (-0.01, 0.0, None), (-0.004, 0.0, 0.004)])
 def test_without_an_ap_drop_the_output_error_names_the_most_sensitive(drops):
     errors = {"a": 0.1, "b": 0.3, "c": 0.2}
     sensitivity = {

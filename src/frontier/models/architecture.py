@@ -172,17 +172,19 @@ class SearchSpace:
 
     def seeds(self) -> list[Architecture]:
         """Where a search starts: S, M and L shapes, the smallest and the largest."""
-        family = [yolo_nas(size, self.interface_width, max(self.image_sides)) for size in "sml"]
+        middle = sorted(self.image_sides)[len(self.image_sides) // 2]
+        family = [yolo_nas(size, self.interface_width, middle) for size in "sml"]
         return [*family, self.smallest, self.largest]
 
     def baseline(self, name: str) -> Architecture:
-        """`yolo_nas_s|m|l` at the largest input side, or an architecture code.
+        """`yolo_nas_s|m|l` at the middle input side, or an architecture code.
 
         Raises:
             UsageError: neither.
         """
         if name.startswith("yolo_nas_") and name[9:] in _YOLO_NAS:
-            return yolo_nas(name[9:], self.interface_width, max(self.image_sides))
+            middle = sorted(self.image_sides)[len(self.image_sides) // 2]
+            return yolo_nas(name[9:], self.interface_width, middle)
         architecture = Architecture.parse(name)
         if not self.has(architecture):
             raise UsageError(

@@ -36,7 +36,7 @@ def export_network(module: "nn.Module", side: int, path: Path) -> Path:
         module: `forward(images_BCHW) -> (boxes_xyxy [B, A, 4] in input pixels, scores [B, A, C])`.
         side: S, pixels.
     """
-    model = simplify(_trace(module.eval(), side))
+    model = _simplify(_trace(module.eval(), side))
     _widen_transposed_convolutions(model)
     _expand_vector_products(model)
     _normalise(model)
@@ -100,7 +100,7 @@ def _trace(module: "nn.Module", side: int) -> onnx.ModelProto:
         return onnx.load(path)
 
 
-def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+def _simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     """Fold constants and drop identities, by ONNX Runtime's rewrites that keep to standard ONNX.
 
     (`onnxscript.optimizer` gives the same graph in ten times the time.)

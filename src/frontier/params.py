@@ -90,6 +90,7 @@ class Recipe(Section):
     final_lr_ratio: Fraction
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
     gradient_clip: PositiveFloat
+    class_balance: Fraction
     checkpoint_every: Positive
     augment: Augment
 

@@ -39,7 +39,7 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
 def training(work: Path, steps: int = 10) -> Training:
     torch.manual_seed(0)
     detector = Detector(SPACE.smallest.at(64), 3)
-    return Training(detector, RECIPE, steps, work, RUN, supervised(detector))
+    return Training(detector, RECIPE, steps, work, RUN, supervised(detector, RECIPE))
 
 
 class Killed(Exception):
@@ -110,14 +110,14 @@ def test_sandwich_and_distilled_steps_learn(tmp_path):
     torch.manual_seed(0)
     supernet = Supernet(SPACE, 3)
     before = supernet.store["backbone/stem/conv3/weight"].detach().clone()
-    run = Training(supernet, RECIPE, 2, tmp_path / "s", RUN, sandwich(supernet, 2, 1.0, 0))
+    run = Training(supernet, RECIPE, 2, tmp_path / "s", RUN, sandwich(supernet, RECIPE, 2, 1.0, 0))
     history = run.fit(batches)
     assert history[-1]["subnet_loss"] > 0
     assert not torch.equal(before, supernet.store["backbone/stem/conv3/weight"])
 
     teacher, student = Detector(SPACE.largest, 3), supernet.extract(SPACE.smallest)
     run = Training(
-        student, RECIPE, 2, tmp_path / "d", RUN, distilled(student, teacher, PARAMS.distill)
+        student, RECIPE, 2, tmp_path / "d", RUN, distilled(student, teacher, RECIPE, PARAMS.distill)
     )
     history = run.fit(batches)
     assert history[-1]["taught_loss"] > 0

@@ -37,7 +37,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         params.distill.steps,
         inputs.work,
         params.run,
-        distilled(student, teacher, params.distill),
+        distilled(student, teacher, params.recipe, params.distill),
     )
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
     history = training.fit(batch_source(splits, params.recipe, params.run, architecture.image_side))

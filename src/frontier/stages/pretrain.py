@@ -31,7 +31,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         params.pretrain.steps,
         inputs.work,
         params.run,
-        supervised(detector),
+        supervised(detector, params.recipe),
     )
     side = random_side(space.image_sides, params.run.seed)
     split = load_split(pack, "train")

@@ -31,7 +31,11 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     supernet.load_largest(teacher.module)
     supernet.to(device)
     backward = sandwich(
-        supernet, params.supernet.random_subnets, params.supernet.distill_weight, params.run.seed
+        supernet,
+        params.recipe,
+        params.supernet.random_subnets,
+        params.supernet.distill_weight,
+        params.run.seed,
     )
     training = Training(
         supernet, params.recipe, params.supernet.steps, inputs.work, params.run, backward

@@ -38,7 +38,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         params.teacher.steps,
         inputs.work,
         params.run,
-        supervised(detector),
+        supervised(detector, params.recipe),
     )
     side = random_side(params.space.image_sizes, params.run.seed + 1)
     split = load_split(pack, "train")

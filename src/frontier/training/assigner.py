@@ -12,6 +12,8 @@ from torch import Tensor
 TOP_K = 13
 ALPHA = 1.0
 BETA = 6.0
+TINY = 1e-9  # keeps a division by zero from being one
+MIN_REACH_PX = 12.0  # 1.5 cells of the finest level: a smaller box may hold no centre at all
 
 
 class Assignment(NamedTuple):
@@ -21,7 +23,9 @@ class Assignment(NamedTuple):
         positive: `[B, A]` bool.
         labels: `[B, A]` class index, 0 where not positive.
         boxes_xyxy: `[B, A, 4]` pixels.
-        scores: `[B, A]` normalised alignment in 0..1, 0 where not positive.
+        scores: `[B, A]` normalised alignment in 0..1, 0 where not positive: relative alignment
+            times the best IoU of the box, what its class score should become.
+        shares: `[B, A]` relative alignment: 1 at the best anchor of each box, 0 where not positive.
         ignored: `[B, A]` bool: inside an ignore region and not positive; no class loss there.
     """
 
@@ -29,6 +33,7 @@ class Assignment(NamedTuple):
     labels: Tensor
     boxes_xyxy: Tensor
     scores: Tensor
+    shares: Tensor
     ignored: Tensor
 
 
@@ -39,7 +44,15 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     intersection = (bottom_right - top_left).clamp_min(0).prod(-1)
     areas = [(b[..., 2:] - b[..., :2]).clamp_min(0).prod(-1) for b in (first, second)]
     union = areas[0][..., :, None] + areas[1][..., None, :] - intersection
-    return intersection / union.clamp_min(1e-9)
+    return intersection / union.clamp_min(TINY)
+
+
+def _reach(boxes_xyxy: Tensor) -> Tensor:
+    """The boxes, small ones grown around their middle to `MIN_REACH_PX`."""
+    left_top, right_bottom = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    middle = (left_top + right_bottom) / 2
+    half = ((right_bottom - left_top) / 2).clamp_min(MIN_REACH_PX / 2)
+    return torch.cat([middle - half, middle + half], dim=-1)
 
 
 def _inside(centres: Tensor, boxes_xyxy: Tensor) -> Tensor:
@@ -60,6 +73,9 @@ def assign(
 ) -> Assignment:
     """Assign the `TOP_K` best-aligned anchors inside each true box to it.
 
+    Alignment takes each IoU relative to the best one of its box. That changes no order within a
+    box, but keeps the sixth power of a small box's first IoUs (.06 ** 6 = 5e-8) from vanishing.
+
     Args:
         scores: predicted class probabilities `[B, A, K]`.
         boxes_xyxy: predicted boxes `[B, A, 4]`, pixels.
@@ -68,13 +84,15 @@ def assign(
         true_labels: `[B, M]`, -1 for padding.
         ignore: `[B, M]`, true for regions where nothing is to be learned.
     """
-    inside = _inside(centres, true_boxes_xyxy)
+    inside = _inside(centres, _reach(true_boxes_xyxy))
     exists = true_labels >= 0
     real = (exists & ~ignore)[:, :, None]
     iou = pairwise_iou(true_boxes_xyxy, boxes_xyxy)
     class_index = true_labels.clamp_min(0)[:, None, :].expand(-1, scores.shape[1], -1)
     class_scores = scores.gather(2, class_index).transpose(1, 2)
-    alignment = class_scores.pow(ALPHA) * iou.pow(BETA) * inside * real
+    reachable = iou * (inside & real)
+    relative = reachable / reachable.amax(2, keepdim=True).clamp_min(TINY)
+    alignment = class_scores.pow(ALPHA) * relative.pow(BETA)
 
     candidates = _top_candidates(alignment, inside & real)
     # an anchor wanted by several boxes goes to the one it overlaps most
@@ -83,15 +101,16 @@ def assign(
     positive = candidates.any(dim=1)
     mine = torch.zeros_like(candidates).scatter_(1, owner[:, None], positive[:, None])
 
-    per_box = (alignment * mine).amax(2, keepdim=True)
+    won = alignment * mine
+    shares = won / won.amax(2, keepdim=True).clamp_min(TINY)
     best_iou = (iou * mine).amax(2, keepdim=True)
-    normalised = alignment * mine * best_iou / per_box.clamp_min(1e-9)
     ignored = (inside & (exists & ignore)[:, :, None]).any(dim=1) & ~positive
     return Assignment(
         positive=positive,
         labels=true_labels.gather(1, owner).where(positive, 0),
         boxes_xyxy=true_boxes_xyxy.gather(1, owner[..., None].expand(-1, -1, 4)),
-        scores=normalised.amax(1),
+        scores=(shares * best_iou).amax(1),
+        shares=shares.amax(1),
         ignored=ignored,
     )
 

@@ -15,6 +15,7 @@ from frontier.models.detector import anchor_points
 from frontier.params import Recipe, Run
 from frontier.training.checkpoint import Checkpoint, load_newest, save
 from frontier.training.losses import Grid
+from frontier.training.optimizer import optimizers
 
 LOG_EVERY = 10
 Terms = dict[str, Tensor]
@@ -109,16 +110,7 @@ class Training:
         self.device = next(module.parameters()).device
         self.precision = run.precision
         self.backward = backward
-        decayed = [p for p in module.parameters() if p.ndim > 1]
-        plain = [p for p in module.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": recipe.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=recipe.learning_rate,
-            fused=True,
-        )
+        self.optimizers = optimizers(module, recipe.learning_rate, recipe.weight_decay)
         self.ema = EMA(module, recipe.ema_decay)
         self.history: list[dict[str, float]] = []
         self.step = 0
@@ -151,9 +143,10 @@ class Training:
         return self.history
 
     def _train_step(self, batch: TensorBatch, lr: float) -> Terms:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             terms = self.backward(batch)
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
@@ -164,7 +157,8 @@ class Training:
                 f"{norm.item():g}); images {batch.image_ids.tolist()}; weights are unchanged; "
                 "lower recipe.learning_rate or look at those images"
             )
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         self.ema.update(self.step)
         return terms
 
@@ -181,8 +175,9 @@ class Training:
     def _save(self) -> None:
         tensors = {f"model/{n}": t for n, t in self.module.state_dict().items()}
         tensors |= {f"ema/{n}": t.clone() for n, t in self.ema.average.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{key}": t.clone() for key, t in state.items()}
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}/{index}/{key}": t.clone() for key, t in state.items()}
         save(self.work, Checkpoint(self.step, tensors, {"history": self.history}))
 
     def _resume(self) -> None:
@@ -190,18 +185,19 @@ class Training:
         if checkpoint is None:
             return
         self.step, self.history = checkpoint.step, checkpoint.state["history"]
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {n: {} for n in ("model", "ema", *self.optimizers)}
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = tensor
         self.module.load_state_dict(parts["model"])
         for name, average in self.ema.average.items():
             average.copy_(parts["ema"][name])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimizer"].items():
-            index, _, key = name.partition("/")
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        for part, optimizer in self.optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in parts[part].items():
+                index, _, key = name.partition("/")
+                state.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frontier.models.detector import REG_MAX, Outputs, decode_boxes, expected_distances
-from frontier.training.assigner import Assignment, assign
+from frontier.training.assigner import TINY, Assignment, assign
 
 CLASS_WEIGHT = 1.0
 BOX_WEIGHT = 2.5
 DFL_WEIGHT = 0.5
+MAX_CLASS_WEIGHT = 8.0
 
 
 class Losses(NamedTuple):
@@ -68,7 +69,7 @@ def giou(first: Tensor, second: Tensor) -> Tensor:
     hull = (
         torch.maximum(first[:, 2:], second[:, 2:]) - torch.minimum(first[:, :2], second[:, :2])
     ).prod(1)
-    return intersection / union.clamp_min(1e-9) - (hull - union) / hull.clamp_min(1e-9)
+    return intersection / union.clamp_min(TINY) - (hull - union) / hull.clamp_min(TINY)
 
 
 def distribution_focal(bins: Tensor, distances: Tensor) -> Tensor:
@@ -88,15 +89,44 @@ def class_targets(assignment: Assignment, num_classes: int) -> Tensor:
     return one_hot * assignment.scores[..., None]
 
 
-def detection_losses(outputs: Outputs, assignment: Assignment, grid: Grid) -> Losses:
-    """The three terms, each divided by the sum of assigned scores (at least 1)."""
+def class_weights(assignment: Assignment, num_classes: int, balance: float) -> Tensor:
+    """`[B, A]`: the weight of each positive's class, 1 at an anchor that is not positive.
+
+    A class that holds the share s of the batch's boxes weighs `(s * classes present) ** -balance`,
+    at most `MAX_CLASS_WEIGHT`: rare classes are heard beside common ones.
+    """
+    positive = assignment.positive.float()
+    boxes = assignment.shares.new_zeros(num_classes)
+    boxes.index_add_(0, assignment.labels.flatten(), (assignment.shares * positive).flatten())
+    present = (boxes > 0).sum()
+    share = boxes / boxes.sum().clamp_min(TINY)
+    weights = (share * present).clamp_min(TINY).pow(-balance).clamp_max(MAX_CLASS_WEIGHT)
+    return torch.where(assignment.positive, weights[assignment.labels], 1.0)
+
+
+def detection_losses(
+    outputs: Outputs, assignment: Assignment, grid: Grid, balance: float = 0.0
+) -> Losses:
+    """The three terms.
+
+    Class: varifocal, divided by the sum of assigned scores. Boxes: weighted by each anchor's share
+    in its box, not by its IoU, so that a box that is still badly placed is learned as hard as one
+    that is not; divided by the sum of these weights. Divisors are at least 1.
+
+    Args:
+        balance: exponent of `class_weights`; 0 weighs every class alike.
+    """
     logits = outputs.logits.float()
-    normaliser = assignment.scores.sum().clamp_min(1.0)
+    by_class = class_weights(assignment, logits.shape[-1], balance)
     elementwise = varifocal(logits, class_targets(assignment, logits.shape[-1]))
-    class_loss = (elementwise * ~assignment.ignored[..., None]).sum() / normaliser
+    counted = torch.where(assignment.ignored, 0.0, 1.0)[..., None]
+    own = F.one_hot(assignment.labels, logits.shape[-1]).bool()
+    elementwise = elementwise * torch.where(own, by_class[..., None], 1.0) * counted
+    class_loss = elementwise.sum() / assignment.scores.sum().clamp_min(1.0)
 
     where = assignment.positive
-    weight = assignment.scores[where]
+    weight = (assignment.shares * by_class)[where]
+    normaliser = weight.sum().clamp_min(1.0)
     true_boxes = assignment.boxes_xyxy[where]
     image, anchor = where.nonzero(as_tuple=True)
     bins = outputs.bins[image, anchor].float()

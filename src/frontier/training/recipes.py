@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from frontier.models.architecture import Architecture
 from frontier.models.detector import Detector, Outputs
 from frontier.models.supernet import Supernet
-from frontier.params import Distill
+from frontier.params import Distill, Recipe
 from frontier.training.assigner import Assignment
 from frontier.training.loop import TensorBatch, Terms
 from frontier.training.losses import Losses, assignment_of, detection_losses, taught_losses
@@ -25,12 +25,13 @@ def _terms(losses: Losses, **more: Tensor) -> Terms:
     return {name: value.detach() for name, value in named.items()}
 
 
-def supervised(detector: Detector) -> Callable[[TensorBatch], Terms]:
+def supervised(detector: Detector, recipe: Recipe) -> Callable[[TensorBatch], Terms]:
     """Learning from boxes alone."""
 
     def backward(batch: TensorBatch) -> Terms:
         outputs = detector(batch.images_BCHW)
-        losses = detection_losses(outputs, _assign(outputs, batch), batch.grid)
+        assignment = _assign(outputs, batch)
+        losses = detection_losses(outputs, assignment, batch.grid, recipe.class_balance)
         losses.total.backward()
         return _terms(losses)
 
@@ -38,7 +39,7 @@ def supervised(detector: Detector) -> Callable[[TensorBatch], Terms]:
 
 
 def sandwich(
-    supernet: Supernet, random_subnets: int, distill_weight: float, seed: int
+    supernet: Supernet, recipe: Recipe, random_subnets: int, distill_weight: float, seed: int
 ) -> Callable[[TensorBatch], Terms]:
     """Largest + smallest + random subnets a step, the largest teaching the others in place.
 
@@ -52,14 +53,14 @@ def sandwich(
     def backward(batch: TensorBatch) -> Terms:
         largest = supernet(batch.images_BCHW, space.largest)
         assignment = _assign(largest, batch)
-        losses = detection_losses(largest, assignment, batch.grid)
+        losses = detection_losses(largest, assignment, batch.grid, recipe.class_balance)
         losses.total.backward()
         teacher = Outputs(largest.logits.detach(), largest.bins.detach(), largest.features)
         taught = losses.total.new_zeros(())
         for architecture in [space.smallest, *_strata(supernet, random_subnets, seed, batch.step)]:
             outputs = supernet(batch.images_BCHW, architecture)
-            own = detection_losses(outputs, assignment, batch.grid).total
-            loss = own + distill_weight * taught_losses(outputs, teacher, assignment)
+            own = detection_losses(outputs, assignment, batch.grid, recipe.class_balance)
+            loss = own.total + distill_weight * taught_losses(outputs, teacher, assignment)
             loss.backward()
             taught = taught + loss.detach()
         return _terms(losses, subnet_loss=taught / (1 + random_subnets))
@@ -83,7 +84,7 @@ def _capacity(architecture: Architecture) -> float:
 
 
 def distilled(
-    student: Detector, teacher: nn.Module, weights: Distill
+    student: Detector, teacher: nn.Module, recipe: Recipe, weights: Distill
 ) -> Callable[[TensorBatch], Terms]:
     """Learning from boxes and from a teacher: classes, bins and neck features.
 
@@ -99,7 +100,7 @@ def distilled(
             taught_by = teacher(batch.images_BCHW)
         outputs = student(batch.images_BCHW)
         assignment = _assign(outputs, batch)
-        losses = detection_losses(outputs, assignment, batch.grid)
+        losses = detection_losses(outputs, assignment, batch.grid, recipe.class_balance)
         taught = taught_losses(
             outputs,
             taught_by,

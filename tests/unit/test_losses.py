@@ -10,6 +10,7 @@ from frontier.models.detector import REG_MAX, Outputs, anchor_points
 from frontier.training.assigner import TOP_K, assign, pairwise_iou
 from frontier.training.losses import (
     Grid,
+    class_weights,
     detection_losses,
     distribution_focal,
     giou,
@@ -38,32 +39,40 @@ def slow_giou(a, b):
     return iou - (hull - union) / hull
 
 
+def slow_reach(box):
+    """Is a point within the box, or within 6 px of its middle where the box is smaller?"""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    width, height = max(box[2] - box[0], 12), max(box[3] - box[1], 12)
+    return lambda a, b: abs(a - x) < width / 2 and abs(b - y) < height / 2
+
+
 def slow_assign(scores, predicted, centres, truth, labels, ignore):
-    """One image, one box and one anchor at a time."""
+    """One image, one box and one anchor at a time: owners, target scores and shares."""
     anchors = len(centres)
     wanted = {}  # anchor -> (iou, box)
     align = np.zeros((len(truth), anchors))
     overlap = np.zeros((len(truth), anchors))
     for m, box in enumerate(truth):
-        for a, (x, y) in enumerate(centres):
-            overlap[m, a] = slow_iou(box, predicted[a])
-            inside = box[0] < x < box[2] and box[1] < y < box[3]
-            if labels[m] >= 0 and not ignore[m] and inside:
-                align[m, a] = scores[a][labels[m]] * overlap[m, a] ** 6
-            else:
-                align[m, a] = -1
+        overlap[m] = [slow_iou(box, p) for p in predicted]
+        learns = labels[m] >= 0 and not ignore[m]
+        inside = [a for a in range(anchors) if learns and slow_reach(box)(*centres[a])]
+        align[m] = -1
+        for a in inside:
+            relative = overlap[m, a] / max(overlap[m, i] for i in inside)
+            align[m, a] = scores[a][labels[m]] * relative**6
         best = sorted(range(anchors), key=lambda a: -align[m, a])[:TOP_K]
         for a in best:
             if align[m, a] >= 0 and overlap[m, a] > wanted.get(a, (-1,))[0]:
                 wanted[a] = (overlap[m, a], m)
-    target = np.zeros(anchors)
+    target, share = np.zeros(anchors), np.zeros(anchors)
     for m in range(len(truth)):
         own = [a for a, (_, box) in wanted.items() if box == m]
         if own:
             top, best_iou = max(align[m, a] for a in own), max(overlap[m, a] for a in own)
             for a in own:
-                target[a] = align[m, a] * best_iou / max(top, 1e-9)
-    return {a: m for a, (_, m) in wanted.items()}, target
+                share[a] = align[m, a] / top
+                target[a] = share[a] * best_iou
+    return {a: m for a, (_, m) in wanted.items()}, target, share
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -78,7 +87,7 @@ def test_assigner_equals_the_slow_one(seed):
     )
     scores = torch.rand(anchors, 3, generator=generator)
     got = assign(scores[None], predicted[None], centres, truth[None], labels[None], ignore[None])
-    owners, target = slow_assign(
+    owners, target, share = slow_assign(
         scores.tolist(), predicted.tolist(), centres.tolist(), truth.tolist(), labels.tolist(),
         ignore.tolist(),
     )  # fmt: skip
@@ -87,10 +96,106 @@ def test_assigner_equals_the_slow_one(seed):
         assert got.labels[0, anchor] == labels[box]
         assert torch.equal(got.boxes_xyxy[0, anchor], truth[box])
     assert np.allclose(got.scores[0].numpy(), target, atol=1e-5)
+    assert np.allclose(got.shares[0].numpy(), share, atol=1e-5)
+    inside = slow_reach(truth[3].tolist())
     for anchor, (x, y) in enumerate(centres.tolist()):
-        box = truth[3].tolist()
-        inside = box[0] < x < box[2] and box[1] < y < box[3]
-        assert bool(got.ignored[0, anchor]) == (inside and anchor not in owners)
+        assert bool(got.ignored[0, anchor]) == (inside(x, y) and anchor not in owners)
+
+
+def assign_one(box, predicted, score=0.01):
+    """The assignment of one box of one class among the anchors of a 64 px input."""
+    centres, _ = anchor_points(64)
+    return assign(
+        torch.full((1, len(centres), 1), score), predicted[None], centres,
+        torch.tensor([[box]]), torch.tensor([[0]]), torch.tensor([[False]]),
+    )  # fmt: skip
+
+
+def test_a_box_that_holds_no_cell_centre_is_learned_all_the_same():
+    centres, _ = anchor_points(64)
+    got = assign_one([29.0, 29.0, 34.0, 34.0], torch.cat([centres - 8, centres + 8], 1))
+    assert got.positive.any()
+    assert got.shares.max() == 1
+
+
+def test_a_small_box_under_a_wide_first_guess_keeps_its_target():
+    centres, _ = anchor_points(64)
+    predicted = torch.cat([centres - 40, centres + 40], 1)  # IoU of 100 / 6400
+    got = assign_one([27.0, 27.0, 37.0, 37.0], predicted)
+    assert got.scores.max().item() == pytest.approx(100 / 6400, rel=1e-3)
+
+
+def slow_losses(outputs, assignment, centres, strides, balance):
+    """One anchor and one class at a time, float64: class, box and DFL terms."""
+    logits, bins = outputs.logits.double(), outputs.bins.double()
+    positives = [tuple(p) for p in assignment.positive.nonzero().tolist()]
+    by_class: dict[int, float] = {}
+    for p in positives:
+        label = int(assignment.labels[p])
+        by_class[label] = by_class.get(label, 0.0) + float(assignment.shares[p])
+    mean = sum(by_class.values()) / max(1, len(by_class))
+    heard = {label: min(8.0, (mass / mean) ** -balance) for label, mass in by_class.items()}
+
+    class_loss = 0.0
+    for p in np.ndindex(*logits.shape[:2]):
+        for k in range(logits.shape[2]):
+            prob = float(logits[p][k].sigmoid())
+            own = bool(assignment.positive[p]) and k == int(assignment.labels[p])
+            q = float(assignment.scores[p]) if own else 0.0
+            weight = heard[k] * q if q > 0 else 0.75 * prob**2
+            entropy = -(q * math.log(prob) + (1 - q) * math.log(1 - prob))
+            class_loss += 0.0 if assignment.ignored[p] else weight * entropy
+    box_loss = dfl_loss = mass = 0.0
+    for image, anchor in positives:
+        weight = float(assignment.shares[image, anchor])
+        weight *= heard[int(assignment.labels[image, anchor])]
+        truth, stride = assignment.boxes_xyxy[image, anchor].tolist(), float(strides[anchor])
+        x, y = centres[anchor].tolist()
+        p = bins[image, anchor].softmax(-1)
+        d = [sum(i * float(p[s, i]) for i in range(REG_MAX + 1)) * stride for s in range(4)]
+        box_loss += weight * (1 - slow_giou([x - d[0], y - d[1], x + d[2], y + d[3]], truth))
+        wanted = [x - truth[0], y - truth[1], truth[2] - x, truth[3] - y]
+        for side, distance in enumerate(wanted):
+            t = min(max(distance / stride, 0.0), REG_MAX - 0.01)
+            low = int(t)
+            one = (low + 1 - t) * math.log(p[side, low]) + (t - low) * math.log(p[side, low + 1])
+            dfl_loss -= weight * one / 4
+        mass += weight
+    total = max(1.0, float(assignment.scores.sum()))
+    return class_loss / total, 2.5 * box_loss / max(1.0, mass), 0.5 * dfl_loss / max(1.0, mass)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+def test_losses_equal_the_slow_ones(balance):
+    generator = torch.Generator().manual_seed(3)
+    centres, strides = anchor_points(64)
+    logits = torch.randn(2, len(centres), 3, generator=generator) - 2
+    bins = torch.randn(2, len(centres), 4, REG_MAX + 1, generator=generator)
+    outputs = Outputs(logits, bins, (logits, logits, logits))
+    truth = torch.stack([boxes(5, generator), boxes(5, generator)])
+    labels = torch.tensor([[0, 0, 0, 1, -1], [0, 0, 0, 0, 2]])
+    ignore = torch.tensor([[False] * 5, [False, True, False, False, False]])
+    predicted = torch.cat([centres - 8, centres + 8], 1).expand(2, -1, -1)
+    assignment = assign(logits.sigmoid(), predicted, centres, truth, labels, ignore)
+    got = detection_losses(outputs, assignment, Grid(centres, strides), balance)
+    expected = slow_losses(outputs, assignment, centres, strides, balance)
+    assert [t.item() for t in got[1:]] == pytest.approx(expected, rel=1e-4)
+    assert got.total.item() == pytest.approx(sum(expected), rel=1e-4)
+
+
+def test_a_rare_class_weighs_more_and_a_lone_one_weighs_one():
+    centres, _ = anchor_points(64)
+    scores = torch.full((1, len(centres), 2), 0.1)
+    predicted = torch.cat([centres - 8, centres + 8], 1)[None]
+    corners = torch.tensor([[0.0, 0], [20, 0], [40, 0], [0, 40]])
+    truth = torch.cat([corners, corners + 18], 1)[None]
+    ignore = torch.zeros(1, 4, dtype=torch.bool)
+    mixed = assign(scores, predicted, centres, truth, torch.tensor([[0, 0, 0, 1]]), ignore)
+    weights = class_weights(mixed, 2, 0.5)[mixed.positive]
+    rare = mixed.labels[mixed.positive] == 1
+    assert weights[rare].min() > 1 > weights[~rare].max()
+    alone = assign(scores, predicted, centres, truth, torch.zeros(1, 4, dtype=torch.int64), ignore)
+    assert torch.allclose(class_weights(alone, 2, 0.5), torch.ones(()))
 
 
 def test_iou_and_giou_equal_the_slow_ones():
@@ -142,7 +247,7 @@ def test_losses_and_gradients_are_finite(count):
         logits.detach().sigmoid(), predicted, centres, truth, labels,
         torch.zeros(2, size, dtype=torch.bool),
     )  # fmt: skip
-    losses = detection_losses(outputs, assignment, grid)
+    losses = detection_losses(outputs, assignment, grid, balance=0.5)
     losses.total.backward()
     assert torch.isfinite(torch.stack([*losses])).all()
     assert torch.isfinite(logits.grad).all()

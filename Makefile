@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit install clean
+.PHONY: demo test check unit bench-train install clean
 demo: install
 	$(BIN)/frontier run --preset demo --data synthetic
 
@@ -17,6 +17,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+DATA ?= ../photos
+bench-train: install
+	$(BIN)/python tests/bench/training_speed.py --data $(DATA)
 
 unit: install
 	$(BIN)/python -m pytest tests/unit tests/property

@@ -1,0 +1,99 @@
+"""AP of one network trained from random weights within a wall-clock budget, by recipe and seed.
+
+    python tests/bench/accuracy.py --data DIR --budget 1200 --seeds 0 1 2 [--test]
+
+The budget becomes a step count before training, from timed steps; the training then ends by steps.
+`--test` also scores the test split: once, when the recipe has been chosen on val.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from photos import packed
+
+from frontier.metrics import coco_metrics, per_class_ap
+from frontier.models.architecture import Architecture, yolo_nas
+from frontier.models.detector import Detector, cost
+from frontier.models.inference import detect, truth_of
+from frontier.params import Params, load_params
+from frontier.training.loop import Training, training_device
+from frontier.training.recipes import supervised
+from frontier.training.sources import batch_source, settle
+
+ROOT = Path(__file__).parents[2]
+TIMED = 8  # steps, after as many to warm up
+
+
+def architecture(name: str, side: int) -> Architecture:
+    """`s0.5` is YOLO-NAS-S at interface width .5; anything longer is an architecture code."""
+    return Architecture.parse(name) if "-" in name else yolo_nas(name[0], float(name[1:]), side)
+
+
+def train(params: Params, given: argparse.Namespace, splits: dict, steps: int) -> Detector:
+    device = training_device(params.run)
+    torch.manual_seed(params.run.seed)
+    detector = Detector(architecture(given.network, given.side), splits["train"].num_classes)
+    detector.to(device)
+    with tempfile.TemporaryDirectory() as work:
+        training = Training(
+            detector, params.recipe, steps, Path(work), params.run,
+            supervised(detector, params.recipe),
+        )  # fmt: skip
+        training.fit(batch_source([splits["train"]], params.recipe, params.run, given.side))
+    settle(detector, splits["train"], given.side)
+    return detector
+
+
+def affordable(params: Params, given: argparse.Namespace, splits: dict) -> int:
+    """Steps of which the budget is made, from the time of a few."""
+    train(params, given, splits, TIMED)
+    start = time.perf_counter()
+    train(params, given, splits, TIMED)
+    each = (time.perf_counter() - start) / TIMED
+    return int(given.budget / each)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
+    parser.add_argument("--side", type=int, default=320)
+    parser.add_argument("--network", default="l0.25")
+    parser.add_argument("--budget", type=float, help="seconds of training")
+    parser.add_argument("--steps", type=int, help="instead of a budget")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--recipe", default="{}", help="changes to the recipe, as JSON")
+    parser.add_argument("--test", action="store_true")
+    given = parser.parse_args()
+
+    base = load_params(ROOT / "params.yaml")
+    values = base.recipe.model_dump() | {"checkpoint_every": 10**9}
+    changes = json.loads(given.recipe)
+    values["augment"] |= changes.pop("augment", {})
+    recipe = type(base.recipe)(**values | changes)
+    scored = ["val", "test"] if given.test else ["val"]
+    splits = {name: packed(given.data, name, given.side) for name in ["train", *scored]}
+    for seed in given.seeds:
+        run = base.run.model_copy(update={"seed": seed})
+        params = base.model_copy(update={"run": run, "recipe": recipe})
+        steps = given.steps or affordable(params, given, splits)
+        start = time.perf_counter()
+        detector = train(params, given, splits, steps)
+        row = {"network": given.network, "seed": seed, "steps": steps, "recipe": given.recipe}
+        row["seconds"] = round(time.perf_counter() - start)
+        deployed = detector.deploy()
+        row["gmac"] = round(cost(deployed.network, given.side)[1], 3)
+        for name in scored:
+            truth = truth_of(splits[name])
+            found = detect(deployed, splits[name], given.side)
+            quality = coco_metrics(truth, found)
+            row[name] = {key: round(quality[key], 4) for key in ("AP", "AP50")}
+            row[name]["classes"] = [round(ap, 3) for ap in per_class_ap(truth, found)]
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Images a second of the training loop beside its floor: `make bench-train`.
+
+The floor is forward, backward and optimizer step of the bare network on one synthetic batch. What
+the loop adds comes on in three layers (assigner and losses; finite check, clipping and EMA; loading
+and augmentation), timed in interleaved blocks, so that a drift of the machine meets all alike.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from photos import packed
+from rich.console import Console
+from rich.table import Table
+
+from frontier.models.architecture import yolo_nas
+from frontier.models.detector import Detector, cost
+from frontier.params import load_params
+from frontier.training.loop import TensorBatch, Training, training_device
+from frontier.training.recipes import supervised
+from frontier.training.sources import batch_source
+
+ROOT = Path(__file__).parents[2]
+STEPS = 4  # of each layer in a block
+
+
+class Layers:
+    """The same network trained four ways, each a layer more than the one before."""
+
+    def __init__(self, data: Path, side: int, width: float, size: str) -> None:
+        params = load_params(ROOT / "params.yaml")
+        self.recipe = params.recipe
+        device = training_device(params.run)
+        split = packed(data, "train", side)
+        torch.manual_seed(0)
+        self.detector = Detector(yolo_nas(size, width, side), split.num_classes).to(device)
+        self.training = Training(
+            self.detector, self.recipe, 10**6, Path(tempfile.mkdtemp()), params.run,
+            supervised(self.detector, self.recipe),
+        )  # fmt: skip
+        self.detector.train()
+        self.batches = batch_source([split], self.recipe, params.run, side)(0, 10**6)
+        self.batch = TensorBatch(next(self.batches), device, 0)
+        self.device = device
+
+    def floor(self) -> None:
+        self._zero()
+        outputs = self.detector(self.batch.images_BCHW)
+        (outputs.logits.mean() + outputs.bins.mean()).backward()
+        self._update()
+
+    def losses(self) -> None:
+        self._zero()
+        self.training.backward(self.batch)
+        self._update()
+
+    def guarded(self) -> None:
+        self.training._train_step(self.batch, self.recipe.learning_rate)
+
+    def whole(self) -> None:
+        for batch in islice(self.batches, STEPS):
+            self.training._train_step(TensorBatch(batch, self.device, 0), self.recipe.learning_rate)
+
+    def _zero(self) -> None:
+        for optimizer in self.training.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def _update(self) -> None:
+        for optimizer in self.training.optimizers.values():
+            optimizer.step()
+
+
+def seconds(work: Callable[[], None], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / STEPS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
+    parser.add_argument("--side", type=int, default=320)
+    parser.add_argument("--interface-width", type=float, default=0.25)
+    parser.add_argument("--size", default="l", choices=["s", "m", "l"])
+    parser.add_argument("--blocks", type=int, default=8)
+    given = parser.parse_args()
+
+    layers = Layers(given.data, given.side, given.interface_width, given.size)
+    _, gmac = cost(layers.detector.deploy().network, given.side)
+    layers.detector.train()
+    names = ["floor", "losses", "guarded", "whole"]
+    times = np.empty((given.blocks, len(names)))
+    for block in range(-1, given.blocks):  # the first one warms up
+        for column, name in enumerate(names):
+            work = getattr(layers, name)
+            times[block, column] = seconds(work, 1 if name == "whole" else STEPS)
+    _show(times, layers.recipe.batch_size, gmac)
+
+
+def _show(times: np.ndarray, batch: int, gmac: float) -> None:
+    shown = {
+        "floor: forward, backward, step": times[:, 0],
+        "+ assigner and losses": times[:, 1] - times[:, 0],
+        "+ finite check, clipping, EMA": times[:, 2] - times[:, 1],
+        "+ loading and augmentation": times[:, 3] - times[:, 2],
+        "the whole loop": times[:, 3],
+    }
+    table = Table("part", "ms a step", "of the floor", title=f"{gmac:.2f} GMAC, batch {batch}")
+    floor = np.median(times[:, 0])
+    for name, values in shown.items():
+        middle = np.median(values)
+        table.add_row(name, f"{middle * 1e3:.0f}", f"{middle / floor:.1%}")
+    ratio = times[:, 3] / times[:, 0]
+    draws = np.random.default_rng(0).choice(ratio, (2000, len(ratio)))
+    low, high = np.percentile(np.median(draws, 1), [2.5, 97.5])
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{batch / np.median(times[:, 3]):.1f} images/s against {batch / floor:.1f} at the floor; "
+        f"the loop takes {np.median(ratio):.3f} [{low:.3f}, {high:.3f}] of the floor's time"
+    )
+
+
+if __name__ == "__main__":
+    main()

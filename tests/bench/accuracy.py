@@ -33,7 +33,10 @@ def architecture(name: str, side: int) -> Architecture:
     return Architecture.parse(name) if "-" in name else yolo_nas(name[0], float(name[1:]), side)
 
 
-def train(params: Params, given: argparse.Namespace, splits: dict, steps: int) -> Detector:
+def train(
+    params: Params, given: argparse.Namespace, splits: dict, steps: int
+) -> tuple[Detector, float]:
+    """The trained network and the seconds its steps took."""
     device = training_device(params.run)
     torch.manual_seed(params.run.seed)
     detector = Detector(architecture(given.network, given.side), splits["train"].num_classes)
@@ -43,18 +46,18 @@ def train(params: Params, given: argparse.Namespace, splits: dict, steps: int) -
             detector, params.recipe, steps, Path(work), params.run,
             supervised(detector, params.recipe),
         )  # fmt: skip
+        start = time.perf_counter()
         training.fit(batch_source([splits["train"]], params.recipe, params.run, given.side))
+        seconds = time.perf_counter() - start
     settle(detector, splits["train"], given.side)
-    return detector
+    return detector, seconds
 
 
 def affordable(params: Params, given: argparse.Namespace, splits: dict) -> int:
     """Steps of which the budget is made, from the time of a few."""
     train(params, given, splits, TIMED)
-    start = time.perf_counter()
-    train(params, given, splits, TIMED)
-    each = (time.perf_counter() - start) / TIMED
-    return int(given.budget / each)
+    _, seconds = train(params, given, splits, TIMED)
+    return int(given.budget / (seconds / TIMED))
 
 
 def main() -> None:
@@ -80,10 +83,9 @@ def main() -> None:
         run = base.run.model_copy(update={"seed": seed})
         params = base.model_copy(update={"run": run, "recipe": recipe})
         steps = given.steps or affordable(params, given, splits)
-        start = time.perf_counter()
-        detector = train(params, given, splits, steps)
+        detector, seconds = train(params, given, splits, steps)
         row = {"network": given.network, "seed": seed, "steps": steps, "recipe": given.recipe}
-        row["seconds"] = round(time.perf_counter() - start)
+        row["seconds"] = round(seconds)
         deployed = detector.deploy()
         row["gmac"] = round(cost(deployed.network, given.side)[1], 3)
         for name in scored:

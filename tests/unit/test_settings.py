@@ -54,7 +54,7 @@ def test_a_preset_keeps_what_the_user_chose(root: Path) -> None:
 
 def test_comments_stay_and_the_diff_names_each_value(root: Path) -> None:
     merged = merge(root, Request(assignments=["search.finalists=3", "search.max_latency_ms=4.5"]))
-    assert merged.diff == ("search.finalists: 10 -> 3", "search.max_latency_ms: null -> 4.5")
+    assert merged.diff == ("search.finalists: 12 -> 3", "search.max_latency_ms: null -> 4.5")
     assert "# architectures timed whole" in merged.text
     changed = set(merged.text.splitlines()) - set((root / "params.yaml").read_text().splitlines())
     assert len(changed) == 2

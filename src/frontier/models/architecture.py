@@ -170,10 +170,13 @@ class SearchSpace:
     def smallest(self) -> Architecture:
         return self._extreme(0, block="d", concat=False)
 
+    @property
+    def middle_side(self) -> int:
+        return sorted(self.image_sides)[len(self.image_sides) // 2]
+
     def seeds(self) -> list[Architecture]:
         """Where a search starts: S, M and L shapes, the smallest and the largest."""
-        middle = sorted(self.image_sides)[len(self.image_sides) // 2]
-        family = [yolo_nas(size, self.interface_width, middle) for size in "sml"]
+        family = [yolo_nas(size, self.interface_width, self.middle_side) for size in "sml"]
         return [*family, self.smallest, self.largest]
 
     def baseline(self, name: str) -> Architecture:
@@ -183,8 +186,7 @@ class SearchSpace:
             UsageError: neither.
         """
         if name.startswith("yolo_nas_") and name[9:] in _YOLO_NAS:
-            middle = sorted(self.image_sides)[len(self.image_sides) // 2]
-            return yolo_nas(name[9:], self.interface_width, middle)
+            return yolo_nas(name[9:], self.interface_width, self.middle_side)
         architecture = Architecture.parse(name)
         if not self.has(architecture):
             raise UsageError(

@@ -95,9 +95,8 @@ def class_weights(assignment: Assignment, num_classes: int, balance: float) -> T
     A class that holds the share s of the batch's boxes weighs `(s * classes present) ** -balance`,
     at most `MAX_CLASS_WEIGHT`: rare classes are heard beside common ones.
     """
-    positive = assignment.positive.float()
     boxes = assignment.shares.new_zeros(num_classes)
-    boxes.index_add_(0, assignment.labels.flatten(), (assignment.shares * positive).flatten())
+    boxes.index_add_(0, assignment.labels.flatten(), assignment.shares.flatten())
     present = (boxes > 0).sum()
     share = boxes / boxes.sum().clamp_min(TINY)
     weights = (share * present).clamp_min(TINY).pow(-balance).clamp_max(MAX_CLASS_WEIGHT)
@@ -105,7 +104,7 @@ def class_weights(assignment: Assignment, num_classes: int, balance: float) -> T
 
 
 def detection_losses(
-    outputs: Outputs, assignment: Assignment, grid: Grid, balance: float = 0.0
+    outputs: Outputs, assignment: Assignment, grid: Grid, balance: float
 ) -> Losses:
     """The three terms.
 

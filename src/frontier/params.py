@@ -82,7 +82,7 @@ class Augment(Section):
     mosaic: Fraction
 
 
-class Recipe(Section):
+class Train(Section):
     batch_size: Positive
     learning_rate: PositiveFloat
     weight_decay: NonNegative
@@ -177,7 +177,7 @@ class Params(Section):
     validate_: Validate = Field(alias="validate")
     pack: Pack
     space: Space
-    recipe: Recipe
+    train: Train
     pretrain: Pretrain
     teacher: Teacher
     pseudo_label: PseudoLabel

@@ -43,11 +43,11 @@ def train(
     detector.to(device)
     with tempfile.TemporaryDirectory() as work:
         training = Training(
-            detector, params.recipe, steps, Path(work), params.run,
-            supervised(detector, params.recipe),
+            detector, params.train, steps, Path(work), params.run,
+            supervised(detector, params.train),
         )  # fmt: skip
         start = time.perf_counter()
-        training.fit(batch_source([splits["train"]], params.recipe, params.run, given.side))
+        training.fit(batch_source([splits["train"]], params.train, params.run, given.side))
         seconds = time.perf_counter() - start
     settle(detector, splits["train"], given.side)
     return detector, seconds
@@ -73,15 +73,15 @@ def main() -> None:
     given = parser.parse_args()
 
     base = load_params(ROOT / "params.yaml")
-    values = base.recipe.model_dump() | {"checkpoint_every": 10**9}
+    values = base.train.model_dump() | {"checkpoint_every": 10**9}
     changes = json.loads(given.recipe)
     values["augment"] |= changes.pop("augment", {})
-    recipe = type(base.recipe)(**values | changes)
+    recipe = type(base.train)(**values | changes)
     scored = ["val", "test"] if given.test else ["val"]
     splits = {name: packed(given.data, name, given.side) for name in ["train", *scored]}
     for seed in given.seeds:
         run = base.run.model_copy(update={"seed": seed})
-        params = base.model_copy(update={"run": run, "recipe": recipe})
+        params = base.model_copy(update={"run": run, "train": recipe})
         steps = given.steps or affordable(params, given, splits)
         detector, seconds = train(params, given, splits, steps)
         row = {"network": given.network, "seed": seed, "steps": steps, "recipe": given.recipe}

@@ -34,7 +34,7 @@ class Layers:
 
     def __init__(self, data: Path, side: int, width: float, size: str) -> None:
         params = load_params(ROOT / "params.yaml")
-        self.recipe = params.recipe
+        self.recipe = params.train
         device = training_device(params.run)
         split = packed(data, "train", side)
         torch.manual_seed(0)

@@ -61,10 +61,10 @@ def test_comments_stay_and_the_diff_names_each_value(root: Path) -> None:
 
 
 def test_values_are_read_as_yaml(root: Path) -> None:
-    wanted = ["space.image_sizes=[64, 96]", "recipe.learning_rate=1.0e-3", "search.min_ap=null"]
+    wanted = ["space.image_sizes=[64, 96]", "train.learning_rate=1.0e-3", "search.min_ap=null"]
     params = merge(root, Request(assignments=wanted)).params
     assert params.space.image_sizes == [64, 96]
-    assert params.recipe.learning_rate == 0.001
+    assert params.train.learning_rate == 0.001
     assert params.search.min_ap is None
 
 

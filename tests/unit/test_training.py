@@ -18,9 +18,7 @@ from frontier.training.loop import Training, learning_rate
 from frontier.training.recipes import distilled, sandwich, supervised
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
-RECIPE = PARAMS.recipe.model_copy(
-    update={"batch_size": 2, "checkpoint_every": 4, "warmup_steps": 2}
-)
+RECIPE = PARAMS.train.model_copy(update={"batch_size": 2, "checkpoint_every": 4, "warmup_steps": 2})
 RUN = PARAMS.run.model_copy(update={"device": "cpu"})
 SPACE = SearchSpace(0.25, (64, 96))
 

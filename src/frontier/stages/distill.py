@@ -10,7 +10,7 @@ from frontier.models.blocks import fuse
 from frontier.models.detector import load_detector, save_detector
 from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import load_supernet
-from frontier.params import Distill, Recipe, Run, Section
+from frontier.params import Distill, Run, Section, Train
 from frontier.stages import Inputs
 from frontier.training.loop import Training, training_device, write_history
 from frontier.training.recipes import distilled
@@ -19,7 +19,7 @@ from frontier.training.sources import batch_source, labelled_splits, settle
 
 class Params(Section):
     run: Run
-    recipe: Recipe
+    train: Train
     distill: Distill
 
 
@@ -33,14 +33,14 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     teacher = fuse(load_detector(inputs.path("teacher")).module).to(device)
     training = Training(
         student,
-        params.recipe,
+        params.train,
         params.distill.steps,
         inputs.work,
         params.run,
-        distilled(student, teacher, params.recipe, params.distill),
+        distilled(student, teacher, params.train, params.distill),
     )
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
-    history = training.fit(batch_source(splits, params.recipe, params.run, architecture.image_side))
+    history = training.fit(batch_source(splits, params.train, params.run, architecture.image_side))
     settle(student, splits[0], architecture.image_side)
     save_detector(student, classes, out)
     write_history(history, out / "history.csv")

@@ -5,7 +5,7 @@ from pathlib import Path
 from frontier.data.packing import load_meta, load_split
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector, save_detector
-from frontier.params import Pretrain, Recipe, Run, Section, Space
+from frontier.params import Pretrain, Run, Section, Space, Train
 from frontier.stages import Inputs
 from frontier.training.loop import Training, training_device, write_history
 from frontier.training.recipes import supervised
@@ -15,7 +15,7 @@ from frontier.training.sources import batch_source, random_side, settle
 class Params(Section):
     run: Run
     space: Space
-    recipe: Recipe
+    train: Train
     pretrain: Pretrain
 
 
@@ -27,15 +27,15 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     detector = Detector(space.largest, len(classes)).to(device)
     training = Training(
         detector,
-        params.recipe,
+        params.train,
         params.pretrain.steps,
         inputs.work,
         params.run,
-        supervised(detector, params.recipe),
+        supervised(detector, params.train),
     )
     side = random_side(space.image_sides, params.run.seed)
     split = load_split(pack, "train")
-    history = training.fit(batch_source([split], params.recipe, params.run, side))
+    history = training.fit(batch_source([split], params.train, params.run, side))
     settle(detector, split, space.largest.image_side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")

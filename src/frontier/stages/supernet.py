@@ -8,7 +8,7 @@ from pathlib import Path
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import load_detector
 from frontier.models.supernet import Supernet, save_supernet
-from frontier.params import Recipe, Run, Section, Space
+from frontier.params import Run, Section, Space, Train
 from frontier.params import Supernet as SupernetParams
 from frontier.stages import Inputs
 from frontier.training.loop import Training, training_device, write_history
@@ -19,7 +19,7 @@ from frontier.training.sources import batch_source, labelled_splits, random_side
 class Params(Section):
     run: Run
     space: Space
-    recipe: Recipe
+    train: Train
     supernet: SupernetParams
 
 
@@ -32,17 +32,17 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     supernet.to(device)
     backward = sandwich(
         supernet,
-        params.recipe,
+        params.train,
         params.supernet.random_subnets,
         params.supernet.distill_weight,
         params.run.seed,
     )
     training = Training(
-        supernet, params.recipe, params.supernet.steps, inputs.work, params.run, backward
+        supernet, params.train, params.supernet.steps, inputs.work, params.run, backward
     )
     splits = labelled_splits(inputs.path("pack/main"), inputs.path("pseudo_label"))
     side = random_side(space.image_sides, params.run.seed + 2)
-    history = training.fit(batch_source(splits, params.recipe, params.run, side))
+    history = training.fit(batch_source(splits, params.train, params.run, side))
     save_supernet(supernet, teacher.classes, out)
     write_history(history, out / "history.csv")
     last = history[-1]

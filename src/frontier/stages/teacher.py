@@ -9,7 +9,7 @@ from frontier.metrics import coco_metrics
 from frontier.models.detector import Detector, load_detector, save_detector
 from frontier.models.inference import detect, truth_of
 from frontier.models.transfer import transfer
-from frontier.params import Recipe, Run, Section, Space, Teacher
+from frontier.params import Run, Section, Space, Teacher, Train
 from frontier.stages import Inputs
 from frontier.training.loop import Training, training_device, write_history
 from frontier.training.recipes import supervised
@@ -19,7 +19,7 @@ from frontier.training.sources import batch_source, random_side, settle
 class Params(Section):
     run: Run
     space: Space
-    recipe: Recipe
+    train: Train
     teacher: Teacher
 
 
@@ -34,15 +34,15 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     detector.to(device)
     training = Training(
         detector,
-        params.recipe,
+        params.train,
         params.teacher.steps,
         inputs.work,
         params.run,
-        supervised(detector, params.recipe),
+        supervised(detector, params.train),
     )
     side = random_side(params.space.image_sizes, params.run.seed + 1)
     split = load_split(pack, "train")
-    history = training.fit(batch_source([split], params.recipe, params.run, side))
+    history = training.fit(batch_source([split], params.train, params.run, side))
     settle(detector, split, detector.architecture.image_side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")

@@ -12,7 +12,7 @@ from frontier import tracking
 from frontier.data.loader import Batch
 from frontier.errors import NonFiniteLoss
 from frontier.models.detector import anchor_points
-from frontier.params import Recipe, Run
+from frontier.params import Run, Train
 from frontier.training.checkpoint import Checkpoint, load_newest, save
 from frontier.training.losses import Grid
 from frontier.training.optimizer import optimizers
@@ -50,7 +50,7 @@ def training_device(run: Run) -> torch.device:
     return torch.device("cuda")
 
 
-def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
+def learning_rate(step: int, steps: int, recipe: Train) -> float:
     """Linear warm-up, then cosine to `final_lr_ratio` at the last step."""
     warmup = min(recipe.warmup_steps, max(1, steps // 4))
     if step < warmup:
@@ -100,7 +100,7 @@ class Training:
     def __init__(
         self,
         module: nn.Module,
-        recipe: Recipe,
+        recipe: Train,
         steps: int,
         work: Path,
         run: Run,
@@ -155,7 +155,7 @@ class Training:
             raise NonFiniteLoss(
                 f"step {self.step}: loss or gradient is not finite ({values}, gradient norm "
                 f"{norm.item():g}); images {batch.image_ids.tolist()}; weights are unchanged; "
-                "lower recipe.learning_rate or look at those images"
+                "lower train.learning_rate or look at those images"
             )
         for optimizer in self.optimizers.values():
             optimizer.step()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from frontier.models.architecture import Architecture
 from frontier.models.detector import Detector, Outputs
 from frontier.models.supernet import Supernet
-from frontier.params import Distill, Recipe
+from frontier.params import Distill, Train
 from frontier.training.assigner import Assignment
 from frontier.training.loop import TensorBatch, Terms
 from frontier.training.losses import Losses, assignment_of, detection_losses, taught_losses
@@ -25,7 +25,7 @@ def _terms(losses: Losses, **more: Tensor) -> Terms:
     return {name: value.detach() for name, value in named.items()}
 
 
-def supervised(detector: Detector, recipe: Recipe) -> Callable[[TensorBatch], Terms]:
+def supervised(detector: Detector, recipe: Train) -> Callable[[TensorBatch], Terms]:
     """Learning from boxes alone."""
 
     def backward(batch: TensorBatch) -> Terms:
@@ -39,7 +39,7 @@ def supervised(detector: Detector, recipe: Recipe) -> Callable[[TensorBatch], Te
 
 
 def sandwich(
-    supernet: Supernet, recipe: Recipe, random_subnets: int, distill_weight: float, seed: int
+    supernet: Supernet, recipe: Train, random_subnets: int, distill_weight: float, seed: int
 ) -> Callable[[TensorBatch], Terms]:
     """Largest + smallest + random subnets a step, the largest teaching the others in place.
 
@@ -84,7 +84,7 @@ def _capacity(architecture: Architecture) -> float:
 
 
 def distilled(
-    student: Detector, teacher: nn.Module, recipe: Recipe, weights: Distill
+    student: Detector, teacher: nn.Module, recipe: Train, weights: Distill
 ) -> Callable[[TensorBatch], Terms]:
     """Learning from boxes and from a teacher: classes, bins and neck features.
 

@@ -11,7 +11,7 @@ from frontier.data.loader import Batch, batches
 from frontier.data.packing import PackedSplit, load_split
 from frontier.models.detector import Detector
 from frontier.models.supernet import recalibrate
-from frontier.params import Recipe, Run
+from frontier.params import Run, Train
 
 RECALIBRATION_BATCHES = 16
 RECALIBRATION_BATCH = 16
@@ -20,7 +20,7 @@ Source = Callable[[int, int], Iterator[Batch]]
 
 
 def batch_source(
-    splits: Sequence[PackedSplit], recipe: Recipe, run: Run, side: int | Callable[[int], int]
+    splits: Sequence[PackedSplit], recipe: Train, run: Run, side: int | Callable[[int], int]
 ) -> Source:
     """`source(start, stop)` yields the batches of those steps; equal seeds, equal batches."""
     side_of = side if callable(side) else lambda step: side
@@ -32,7 +32,7 @@ def _between(
     stop: int,
     *,
     splits: Sequence[PackedSplit],
-    recipe: Recipe,
+    recipe: Train,
     seed: int,
     side_of: Callable[[int], int],
 ) -> Iterator[Batch]:

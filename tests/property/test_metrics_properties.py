@@ -27,7 +27,7 @@ PROBLEMS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(PROBLEMS)
 def test_equals_pycocotools(made):
     truth, detections = made

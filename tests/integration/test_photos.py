@@ -28,4 +28,6 @@ def test_fused_equals_unfused_on_photos(folder):
         expected = detector(images)
         fused = fuse(detector)(images)
     for name in ("logits", "bins"):
-        torch.testing.assert_close(getattr(fused, name), getattr(expected, name), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            getattr(fused, name), getattr(expected, name), atol=1e-4, rtol=1e-4
+        )

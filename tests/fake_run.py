@@ -30,7 +30,7 @@ def write_run(root: Path, **variant: Any) -> Params:
     Args:
         variant: `pseudo="skipped"`, `feasible=False`, `answer="float"`, `measured=False`,
             `max_latency_ms=...`, `min_ap=...`, `residual=0.0`, `unmeasured="not-built"`,
-            `trained=False` (no history and no picture of batches).
+            `trained=False` (no history and no picture of batches), `curves=False`.
     """
     data = root / "data"
     files.write_json(
@@ -330,6 +330,8 @@ def _target(data: Path, name: str, variant: dict[str, Any], truth: pd.DataFrame 
     status = "measured" if run else variant.get("unmeasured", "built-not-run")
     _export(data / "export" / name, status, reason)
     _evaluate(data / "evaluate" / name, truth, status, reason)
+    if run and not variant.get("curves", True):
+        (data / "evaluate" / name / "curves.json").unlink()
 
 
 def _export(folder: Path, status: str, reason: str | None) -> None:

@@ -121,9 +121,10 @@ def _same(scene: Scene) -> Flags:
 
 def _take(found: Ints, overlap: Floats, free: Flags, order: Ints) -> None:
     """Give each detection in `order` the free truth box that it overlaps most, if enough."""
-    for index in order:
+    reaches = overlap.max(axis=1, initial=0) >= MATCH_IOU
+    for index in order[reaches[order]]:
         candidates = np.where(free, overlap[index], 0)
-        if candidates.size and candidates.max() >= MATCH_IOU:
+        if candidates.max() >= MATCH_IOU:
             found[index] = candidates.argmax()
             free[found[index]] = False
 

@@ -53,6 +53,12 @@ def page(report: tuple[Path, dict[str, float]]) -> str:
     return (report[0] / "index.html").read_text()
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For variants of which only the text is read: the figures are most of a report's cost."""
+    monkeypatch.setattr("frontier.stages.report._draw", lambda *_: [])
+
+
 def test_metrics_count_what_is_shown(report: tuple[Path, dict[str, float]]) -> None:
     assert report[1] == {
         "frontier_points": 8,
@@ -143,11 +149,22 @@ def test_a_target_that_was_not_run_is_never_called_measured(page: str) -> None:
     assert page.count('<span class="good">measured</span>') == 1
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_target_without_its_builder_is_called_not_built(tmp_path: Path) -> None:
     out, metrics = make_report(tmp_path, unmeasured="not-built")
     assert (metrics["targets_built_not_run"], metrics["targets_not_built"]) == (0, 1)
     assert "tensorrt: not built. No NVIDIA GPU" in visible_text((out / "index.html").read_text())
     assert "| tensorrt | not built |" in (out / "model_card.md").read_text()
+
+
+def test_an_evaluation_without_curves_is_said_to_have_none(tmp_path: Path) -> None:
+    """As an older one, which `frontier run --only report` meets."""
+    out, metrics = make_report(tmp_path, curves=False)
+    text = visible_text((out / "index.html").read_text())
+    assert "this evaluation left no curves.json . Run evaluate again." in text
+    assert "No examples: the evaluation left no curves.json" in text
+    assert metrics["examples"] == 0
+    assert not (out / "figures" / "confusion.png").exists()
 
 
 def test_the_plan_says_on_how_much_it_rests(page: str) -> None:
@@ -224,6 +241,7 @@ def test_everything_that_may_be_missing_at_once(tmp_path: Path) -> None:
     assert "No architecture was found, so there is no input to measure sizes at." in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_limits_are_compared_with_what_was_shipped(tmp_path: Path) -> None:
     out, _ = make_report(tmp_path, max_latency_ms=1.5, min_ap=0.4, answer="float")
     text = visible_text((out / "index.html").read_text())

@@ -55,8 +55,8 @@ def precision_recall(curves: Curves) -> Figure | None:
     figure = layout("recall", "precision", height=440, hovermode="closest")
     for axis in ("xaxis", "yaxis"):
         figure[axis] |= {"range": [0, 1.02], "tickformat": ".1f"}
-    # below the chart, where many names push nothing aside
-    figure["legend"] |= {"y": -0.18, "yanchor": "top"}
+    # below the chart, and scrolling where a phone puts one name a line
+    figure["legend"] |= {"y": -0.18, "yanchor": "top", "maxheight": 0.35}
     return {"data": [*lines, mean], "layout": figure}
 
 

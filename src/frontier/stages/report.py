@@ -55,11 +55,10 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
 
 
 def _examples(results: Results, catalog: Catalog, amount: int) -> list[Example]:
-    """Of the first measured target; none where no target was run."""
-    if not results.measured or not amount:
+    """Of the first measured target; none where no target was run, or by an older `evaluate`."""
+    target = results.measured[0] if results.measured else None
+    if target is None or target.curves is None or not amount:
         return []
-    target = results.measured[0]
-    assert target.curves is not None, "a measured target has its curves"
     table = results.sources.path(f"evaluate/{target.name}/detections.parquet")
     return examples(
         catalog.split("test"),

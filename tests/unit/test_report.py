@@ -299,10 +299,13 @@ def test_a_training_is_drawn_from_the_columns_it_has() -> None:
     lines = {line["name"]: line for line in figure["data"]}
     assert {*lines} == {"new loss", "AP"}
     assert lines["AP"]["x"] == [499, 999, 1499, 1999]
-    assert lines["AP"]["customdata"] == ["499", "999", "1.5e+03", "2e+03"]
-    assert len(lines["new loss"]["x"]) < 400
+    assert lines["AP"]["customdata"] == ["499", "999", "1499", "1999"]
+    drawn = lines["new loss"]["x"]
+    assert (len(drawn), drawn[0], drawn[-1]) == (300, 0, 1999)
     assert {line["yaxis"] for line in figure["data"]} == {"y", "y2"}
     assert figure["layout"]["xaxis"]["anchor"] == "y2"
+    told = training.last({**table, "loss": steps})
+    assert told == "1,999 steps, 1999 epochs, loss 0.00 to 1999.00, best AP 0.500, last 0.500"
     assert training.chart({}) is None
     assert training.chart({"step": steps, "loss": [None] * 2000}) is None
 

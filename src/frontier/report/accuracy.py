@@ -63,7 +63,7 @@ def precision_recall(curves: Curves) -> Figure | None:
 def _line(
     curves: Curves, name: str, precision: Sequence[float], color: str, width: float
 ) -> dict[str, Any]:
-    shown = f"{escape(name)} {words.ap(float(np.mean(precision)), 2)}"
+    shown = f"{escape(name, quote=False)} {words.ap(float(np.mean(precision)), 2)}"
     return {
         "type": "scatter",
         "mode": "lines",

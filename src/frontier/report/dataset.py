@@ -124,7 +124,7 @@ def labels_chart(classes: Sequence[Mapping[str, Any]]) -> Figure | None:
     if not rows:
         return None
     places = [*range(len(rows))]
-    names = [escape(row["name"]) for row in rows]
+    names = [escape(row["name"], quote=False) for row in rows]
     data = [
         {
             "type": "bar",
@@ -147,4 +147,5 @@ def labels_chart(classes: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 def _short(name: str) -> str:
     """A name that leaves a phone some width for the bars."""
-    return escape(name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…")
+    short = name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
+    return escape(short, quote=False)  # Plotly knows no entity for a quotation mark

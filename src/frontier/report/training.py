@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from frontier.report import words
 from frontier.report.charts import PALETTE, Figure, layout
 from frontier.report.results import Table
@@ -51,7 +53,6 @@ def _line(table: Table, name: str) -> Line:
         for step, value, epoch in zip(steps, values, epochs, strict=True)
         if step is not None and value is not None
     ]
-    rows = rows[:: max(1, len(rows) // MAX_POINTS)]
     known = [epoch for *_, epoch in rows if epoch is not None]
     counted = known if len(known) == len(rows) else []
     return Line(name, [row[0] for row in rows], [row[1] for row in rows], counted)
@@ -93,13 +94,14 @@ def _domains(found: Sequence[Panel]) -> list[list[float]]:
 
 def _trace(line: Line, number: int, axis: str) -> dict[str, Any]:
     epoch = " in epoch %{customdata}" if line.epochs else ""
+    points = np.unique(np.linspace(0, len(line.steps) - 1, MAX_POINTS).astype(int)).tolist()
     return {
         "type": "scatter",
         "mode": "lines+markers" if len(line.steps) < MARKED_POINTS else "lines",
         "name": line.name.replace("_", " "),
-        "x": line.steps,
-        "y": line.values,
-        "customdata": [f"{epoch:.3g}" for epoch in line.epochs],
+        "x": [line.steps[point] for point in points],
+        "y": [line.values[point] for point in points],
+        "customdata": [f"{line.epochs[point]:.4g}" for point in points if line.epochs],
         "hovertemplate": f"%{{y:.4~g}}{epoch if line.name == 'AP' else ''}",
         "line": {
             "color": COLORS.get(line.name, PALETTE[number % len(PALETTE)]),
@@ -118,7 +120,7 @@ def last(table: Table) -> str:
     if loss := lines.get("loss"):
         said.append(f"{loss.steps[-1]:,.0f} steps")
         if loss.epochs:
-            said.append(f"{loss.epochs[-1]:.3g} epochs")
+            said.append(f"{loss.epochs[-1]:.4g} epochs")
         said.append(f"loss {words.ap(loss.values[0], 2)} to {words.ap(loss.values[-1], 2)}")
     if scored := lines.get("AP"):
         said.append(f"best AP {words.ap(max(scored.values))}, last {words.ap(scored.values[-1])}")

@@ -29,7 +29,8 @@ def write_run(root: Path, **variant: Any) -> Params:
 
     Args:
         variant: `pseudo="skipped"`, `feasible=False`, `answer="float"`, `measured=False`,
-            `max_latency_ms=...`, `min_ap=...`, `residual=0.0`, `unmeasured="not-built"`.
+            `max_latency_ms=...`, `min_ap=...`, `residual=0.0`, `unmeasured="not-built"`,
+            `trained=False` (no history and no picture of batches), `curves=False`.
     """
     data = root / "data"
     files.write_json(
@@ -43,7 +44,7 @@ def write_run(root: Path, **variant: Any) -> Params:
     )
     truth = _catalog(root, data / "ingest")
     _verdict(data / "validate")
-    _trainings(data)
+    _trainings(data, trained=variant.get("trained", True))
     _audit(data / "pseudo_label", variant.get("pseudo", "done"))
     _search(data / "search" / "onnxruntime-cpu", variant)
     measured = variant.get("measured", True)
@@ -144,20 +145,37 @@ def _verdict(folder: Path) -> None:
     files.write_manifest(folder)
 
 
-def _trainings(data: Path) -> None:
-    for name, steps in (("teacher", 400), ("supernet", 250), ("distill/onnxruntime-cpu", 500)):
-        path = data / name / "history.csv"
-        path.parent.mkdir(parents=True)
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["step", "lr", "loss", "class_loss", "box_loss", "dfl_loss", "AP"])
-            for step in range(0, steps, 5):
-                part = 1.5 * np.exp(-step / 120) + 0.1 * np.sin(step) + 0.6
-                score = f"{0.4 * (1 - np.exp(-step / 150)):.4f}" if step % 50 == 0 else ""
-                writer.writerow([step, 0.002, 3 * part, part, part * 1.2, part * 0.8, score])
+def _trainings(data: Path, *, trained: bool) -> None:
+    """Histories of several shapes: without AP, without epochs, with losses of their own."""
+    shapes = {
+        "pretrain": (60, ["step", "loss", "lr"]),
+        "teacher": (400, ["step", "epoch", "lr", "loss", "class_loss", "box_loss", "AP"]),
+        "supernet": (250, ["step", "epoch", "lr", "loss", "class_loss", "subnet_loss"]),
+        "distill/onnxruntime-cpu": (500, ["step", "lr", "loss", "taught_loss", "AP"]),
+    }
+    for name, (steps, columns) in shapes.items():
+        folder = data / name
+        folder.mkdir(parents=True)
+        if trained:
+            _history(folder / "history.csv", steps, columns)
     files.write_json(data / "teacher" / "quality.json", {"AP": 0.512, "AP50": 0.731})
-    for folder in ("teacher", "supernet", "distill/onnxruntime-cpu"):
-        files.write_manifest(data / folder)
+    if trained:
+        picture = data / "distill" / "onnxruntime-cpu" / "batches.jpg"
+        Image.new("RGB", (96, 96), (96, 110, 104)).save(picture)
+    for name in shapes:
+        files.write_manifest(data / name)
+
+
+def _history(path: Path, steps: int, columns: list[str]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        for step in range(0, steps, 5):
+            part = 1.5 * np.exp(-step / 120) + 0.1 * np.sin(step) + 0.6
+            score = f"{0.4 * (1 - np.exp(-step / 150)):.4f}" if step % 50 == 0 else ""
+            losses = {"class_loss": part, "box_loss": part * 1.2, "loss": 3 * part}
+            losses |= {"subnet_loss": 4 * part, "taught_loss": 0.2 * part}
+            writer.writerow({"step": step, "epoch": step // 25, "lr": 0.002, "AP": score, **losses})
 
 
 def _audit(folder: Path, status: str) -> None:
@@ -312,6 +330,8 @@ def _target(data: Path, name: str, variant: dict[str, Any], truth: pd.DataFrame 
     status = "measured" if run else variant.get("unmeasured", "built-not-run")
     _export(data / "export" / name, status, reason)
     _evaluate(data / "evaluate" / name, truth, status, reason)
+    if run and not variant.get("curves", True):
+        (data / "evaluate" / name / "curves.json").unlink()
 
 
 def _export(folder: Path, status: str, reason: str | None) -> None:
@@ -365,6 +385,7 @@ def _evaluate(folder: Path, truth: pd.DataFrame | None, status: str, reason: str
     evaluate = {
         "status": "measured",
         "reason": "",
+        "images": 12,
         **scores,
         "AP_interval": [0.415, 0.468],
         "float": {**scores, "AP": 0.447, "AP_interval": [0.42, 0.473]},
@@ -373,8 +394,26 @@ def _evaluate(folder: Path, truth: pd.DataFrame | None, status: str, reason: str
         "per_class": per_class,
     }
     (folder / "evaluate.json").write_text(json.dumps(evaluate))
+    files.write_json(folder / "curves.json", _curves())
     _detections(truth).to_parquet(folder / "detections.parquet")
     files.write_manifest(folder)
+
+
+def _curves() -> dict[str, Any]:
+    """The last class is absent from the test split."""
+    recall = np.arange(101) / 100
+    precision = [(0.9 - 0.1 * i) * (1 - recall**3) for i in range(len(CLASSES) - 1)]
+    confusion = np.diag([9, 7, 5, 6, 0, 0])
+    confusion[0, 2], confusion[1, -1], confusion[-1, 3] = 2, 4, 3
+    return {
+        "classes": CLASSES,
+        "recall": recall.tolist(),
+        "precision": [*(row.tolist() for row in precision), None],
+        "precision_mean": np.mean(precision, axis=0).tolist(),
+        "boxes_per_size": {"small": 4, "medium": 29, "large": 0},
+        "score_threshold": 0.45,
+        "confusion": confusion.tolist(),
+    }
 
 
 def _detections(truth: pd.DataFrame) -> pd.DataFrame:

@@ -41,21 +41,33 @@ def area(boxes_xyxy: Floats) -> Floats:
 
 def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     """Intersection over union of every pair, `[N, M]` in 0..1; 0 where both are empty."""
-    return _overlap(a_xyxy[:, None], b_xyxy[None], area(a_xyxy)[:, None] + area(b_xyxy)[None])
+    shared = _shared(a_xyxy[:, None], b_xyxy[None])
+    return _ratio(shared, area(a_xyxy)[:, None] + area(b_xyxy)[None] - shared)
 
 
 def paired_iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     """Intersection over union of a[i] and b[i], `[N]` in 0..1."""
-    return _overlap(a_xyxy, b_xyxy, area(a_xyxy) + area(b_xyxy))
+    shared = _shared(a_xyxy, b_xyxy)
+    return _ratio(shared, area(a_xyxy) + area(b_xyxy) - shared)
 
 
-def _overlap(a_xyxy: Floats, b_xyxy: Floats, areas: Floats) -> Floats:
+def coverage(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
+    """Share of each a that lies in each b, `[N, M]` in 0..1: how COCO overlaps a crowd."""
+    shared = _shared(a_xyxy[:, None], b_xyxy[None])
+    return _ratio(shared, np.broadcast_to(area(a_xyxy)[:, None], shared.shape))
+
+
+def _shared(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
+    """Square pixels in common."""
     low = np.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
     high = np.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
     sides = np.clip(high - low, 0, None)
-    shared = sides[..., 0] * sides[..., 1]
-    union = areas - shared
-    ratio: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    shared: Floats = sides[..., 0] * sides[..., 1]
+    return shared
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    ratio: Floats = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     return ratio
 
 

@@ -19,6 +19,8 @@ STATISTICS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR_1", "AR_10", "AR_100"),
 )
+RECALLS = np.arange(101) / 100  # where COCO reads precision
+SIZES_PX = {"small": (0.0, 32.0), "medium": (32.0, 96.0), "large": (96.0, 1e5)}  # sqrt of area
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,31 @@ def per_class_ap(truth: GroundTruth, detections: Detections) -> list[float]:
         float(values.mean()) if (values := precision[:, :, label]).max(initial=-1) > -1 else np.nan
         for label in range(truth.num_classes)
     ]
+
+
+def precision_curves(truth: GroundTruth, detections: Detections) -> Array:
+    """Precision of each class at `RECALLS`, IoU 0.5, `[C, 101]`; NaN for a class without a box.
+
+    It is COCO's: the best precision at that recall or beyond, 0 beyond the recall reached. The
+    mean of a row is the class's AP50.
+    """
+    evaluator = _evaluate(truth, detections)
+    evaluator.accumulate()
+    precision = np.asarray(evaluator.eval["precision"], np.float64)[0, :, :, 0, -1].T
+    return np.where(precision > -1, precision, np.nan)
+
+
+def boxes_per_size(truth: GroundTruth) -> dict[str, int]:
+    """Truth boxes on which `AP_small`, `AP_medium` and `AP_large` rest, crowds left out.
+
+    A box on a border counts on both sides, as COCO has it.
+    """
+    xywh = _xywh(truth.boxes_xyxy)[~np.asarray(truth.ignore, bool)]
+    area = xywh[:, 2] * xywh[:, 3]
+    return {
+        name: int(((area >= low**2) & (area <= high**2)).sum())
+        for name, (low, high) in SIZES_PX.items()
+    }
 
 
 def bootstrap_ap(

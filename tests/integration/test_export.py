@@ -157,6 +157,10 @@ def test_the_artifact_is_scored_on_the_test_images(cpu):
     table = pyarrow.parquet.read_table(out / "detections.parquet").to_pydict()
     assert {*table} == {"image_id", "file_name", "x1", "y1", "x2", "y2", "score", "label"}
     assert table["file_name"][0] == f"{table['image_id'][0]}.png"
+    curves = read_json(out / "curves.json")
+    assert sum(curves["precision_mean"]) / 101 == pytest.approx(scores["AP50"], abs=1e-6)
+    boxes = [row["boxes"] for row in scores["per_class"]]
+    assert [sum(row) for row in curves["confusion"][:-1]] == boxes
 
 
 @contextlib.contextmanager
@@ -176,7 +180,7 @@ def test_recorded_latencies_make_a_second_run_the_same(cpu, project):
     files = {
         "quantize": ("plan.json", "float.onnx", "quantized.onnx"),
         "export": ("export.json", "bundle/model.onnx", "float_bundle/model.onnx"),
-        "evaluate": ("evaluate.json", "detections.parquet"),
+        "evaluate": ("evaluate.json", "curves.json", "detections.parquet"),
     }
     with set_aside(project, *files):
         run_all(project, "onnxruntime-cpu")

@@ -10,9 +10,11 @@ from frontier.metrics import (
     ImageMatches,
     Truth,
     bootstrap_ap,
+    boxes_per_size,
     coco_metrics,
     paired_bootstrap,
     per_class_ap,
+    precision_curves,
 )
 
 
@@ -100,6 +102,71 @@ def test_per_class_ap_averages_to_ap_and_is_nan_for_an_absent_class():
     assert np.mean(values) == pytest.approx(coco_metrics(truth, detections)["AP"], abs=1e-9)
     wider = Truth(**{**vars(truth), "num_classes": truth.num_classes + 1})
     assert np.isnan(per_class_ap(wider, detections)[-1])
+
+
+def slow_precision(truth, detections, label):
+    """COCO's rules one by one: precision at 101 recalls of one class at IoU 0.5."""
+    marks = []
+    total = 0
+    for image, image_id in enumerate(truth.image_ids):
+        own = range(truth.offsets[image], truth.offsets[image + 1])
+        boxes = [
+            (truth.boxes_xyxy[row].astype(float), bool(truth.ignore[row]))
+            for row in own
+            if truth.labels[row] == label
+        ]
+        total += sum(not crowd for _, crowd in boxes)
+        rows = np.flatnonzero((detections.image_id == image_id) & (detections.labels == label))
+        rows = sorted(rows, key=lambda row: -detections.scores[row])[:100]
+        taken = set()
+        for row in rows:
+            found = detections.boxes_xyxy[row].astype(float)
+            best, which = 0.5, None
+            for index, (box, crowd) in enumerate(boxes):
+                if not crowd and index not in taken and overlap(found, box) >= best:
+                    best, which = overlap(found, box), index
+            if which is not None:
+                taken.add(which)
+                marks.append((detections.scores[row], image_id, True))
+            elif not any(crowd and overlap(found, box, crowd) >= 0.5 for box, crowd in boxes):
+                marks.append((detections.scores[row], image_id, False))
+    marks.sort(key=lambda mark: (-mark[0], mark[1]))
+    right = np.cumsum([mark[2] for mark in marks])
+    recall = right / total
+    precision = right / np.arange(1, len(right) + 1)
+    return [
+        max((p for r, p in zip(recall, precision, strict=True) if r >= wanted), default=0.0)
+        for wanted in np.linspace(0, 1, 101)
+    ]
+
+
+def overlap(a, b, crowd=False):
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    area = (a[2] - a[0]) * (a[3] - a[1])
+    return shared / (area if crowd else area + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_precision_curves_equal_the_obvious_way(seed):
+    truth, detections = problem(seed, ties=seed % 2 == 0)
+    curves = precision_curves(truth, detections)
+    for label in range(truth.num_classes):
+        expected = slow_precision(truth, detections, label)
+        np.testing.assert_allclose(curves[label], expected, atol=1e-9)
+    assert curves.mean() == pytest.approx(coco_metrics(truth, detections)["AP50"], abs=1e-9)
+    wider = Truth(**{**vars(truth), "num_classes": truth.num_classes + 1})
+    assert np.isnan(precision_curves(wider, detections)[-1]).all()
+
+
+def test_boxes_are_counted_per_size_without_crowds():
+    sides = [4, 31, 32, 33, 95, 97, 97]
+    boxes = np.array([[5, 5, 5 + side, 5 + side] for side in sides], np.float32)
+    crowd = np.arange(7) == 6
+    truth = Truth(1, np.array([1]), np.array([0, 7]), boxes, np.zeros(7, int), crowd)
+    # 32 x 32 lies on the border and counts twice, as in COCO
+    assert boxes_per_size(truth) == {"small": 3, "medium": 3, "large": 1}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -14,12 +14,14 @@ import pytest
 from markupsafe import escape
 
 from frontier import files
-from frontier.report import charts, words
-from frontier.report.examples import Scene, best_threshold, match, pick, score
+from frontier.data.catalog import CatalogSplit
+from frontier.matching import Judgement
+from frontier.report import accuracy, charts, dataset, training, words
+from frontier.report.examples import pick
 from frontier.report.results import FOLDERS
-from frontier.stages import Inputs
+from frontier.stages import Inputs, declaration
 from frontier.stages.report import Params, run
-from tests.fake_run import BASE, CLASSES, write_run
+from tests.fake_run import BASE, CLASSES, PROJECT, write_run
 
 
 def make_report(root: Path, **variant: Any) -> tuple[Path, dict[str, float]]:
@@ -49,6 +51,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, fl
 @pytest.fixture(scope="module")
 def page(report: tuple[Path, dict[str, float]]) -> str:
     return (report[0] / "index.html").read_text()
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For variants of which only the text is read: the figures are most of a report's cost."""
+    monkeypatch.setattr("frontier.stages.report._draw", lambda *_: [])
 
 
 def test_metrics_count_what_is_shown(report: tuple[Path, dict[str, float]]) -> None:
@@ -122,6 +130,10 @@ def test_provenance_names_each_file_with_its_hash(
         "data/search/onnxruntime-cpu/search.json",
         "data/evaluate/onnxruntime-cpu/evaluate.json",
         "data/evaluate/onnxruntime-cpu/detections.parquet",
+        "data/evaluate/onnxruntime-cpu/curves.json",
+        "data/distill/onnxruntime-cpu/batches.jpg",
+        "data/ingest/catalog/boxes.parquet",
+        "data/pretrain/history.csv",
         "data/export/onnxruntime-cpu/export.json",
         "data/validate/verdict.json",
         "data/hardware.json",
@@ -137,11 +149,22 @@ def test_a_target_that_was_not_run_is_never_called_measured(page: str) -> None:
     assert page.count('<span class="good">measured</span>') == 1
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_target_without_its_builder_is_called_not_built(tmp_path: Path) -> None:
     out, metrics = make_report(tmp_path, unmeasured="not-built")
     assert (metrics["targets_built_not_run"], metrics["targets_not_built"]) == (0, 1)
     assert "tensorrt: not built. No NVIDIA GPU" in visible_text((out / "index.html").read_text())
     assert "| tensorrt | not built |" in (out / "model_card.md").read_text()
+
+
+def test_an_evaluation_without_curves_is_said_to_have_none(tmp_path: Path) -> None:
+    """As an older one, which `frontier run --only report` meets."""
+    out, metrics = make_report(tmp_path, curves=False)
+    text = visible_text((out / "index.html").read_text())
+    assert "this evaluation left no curves.json . Run evaluate again." in text
+    assert "No examples: the evaluation left no curves.json" in text
+    assert metrics["examples"] == 0
+    assert not (out / "figures" / "confusion.png").exists()
 
 
 def test_the_plan_says_on_how_much_it_rests(page: str) -> None:
@@ -177,9 +200,15 @@ def test_same_run_gives_same_bytes(report: tuple[Path, dict[str, float]], tmp_pa
     again, _ = make_report(tmp_path)
     names = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert [str(name) for name in names] == [
+        "figures/box_sizes.png",
+        "figures/confusion.png",
+        "figures/examples.jpg",
         "figures/frontier.png",
+        "figures/labels.png",
         "figures/per_class.png",
+        "figures/per_size.png",
         "figures/postmortem.png",
+        "figures/precision_recall.png",
         "index.html",
         "model_card.md",
     ]
@@ -189,7 +218,13 @@ def test_same_run_gives_same_bytes(report: tuple[Path, dict[str, float]], tmp_pa
 
 def test_everything_that_may_be_missing_at_once(tmp_path: Path) -> None:
     out, metrics = make_report(
-        tmp_path, pseudo="skipped", feasible=False, measured=False, max_latency_ms=0.1, min_ap=0.9
+        tmp_path,
+        pseudo="skipped",
+        feasible=False,
+        measured=False,
+        trained=False,
+        max_latency_ms=0.1,
+        min_ap=0.9,
     )
     text = visible_text((out / "index.html").read_text())
     assert metrics["targets_measured"] == 0
@@ -199,8 +234,14 @@ def test_everything_that_may_be_missing_at_once(tmp_path: Path) -> None:
     assert "at most 0.10 ms – not measured" in text
     assert not (out / "figures" / "per_class.png").exists()
     assert not (out / "figures" / "postmortem.png").exists()
+    assert "No target was run, so there is no accuracy to show." in text
+    assert "No examples: no target was run." in text
+    assert text.count("No step of it was recorded.") == 4
+    assert "No picture of its batches was kept." in text
+    assert "No architecture was found, so there is no input to measure sizes at." in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_limits_are_compared_with_what_was_shipped(tmp_path: Path) -> None:
     out, _ = make_report(tmp_path, max_latency_ms=1.5, min_ap=0.4, answer="float")
     text = visible_text((out / "index.html").read_text())
@@ -229,51 +270,96 @@ def test_waterfall_adds_up() -> None:
     assert "residual" not in [row["edit"] for row in charts.waterfall(search)]
 
 
-def scene(truth: list[Any], labels: list[int], crowd: list[bool], found: list[Any]) -> Scene:
-    boxes = np.array([box for box, *_ in found], np.float32).reshape(-1, 4)
-    return Scene(
-        "a.png",
-        Path("a.png"),
-        (100, 100),
-        np.array(truth, np.float32).reshape(-1, 4),
-        np.array(labels, np.int64),
-        np.array(crowd, bool),
-        boxes,
-        np.array([score for _, score, _ in found], np.float32),
-        np.array([label for *_, label in found], np.int64),
-    )
-
-
-SQUARE, OTHER = (10, 10, 50, 50), (60, 60, 90, 90)
-
-
-def test_matching_takes_each_truth_once_and_ignores_crowds() -> None:
-    crowded = scene(
-        [SQUARE, OTHER],
-        [0, 1],
-        [False, True],
-        [(SQUARE, 0.9, 0), (SQUARE, 0.8, 0), (SQUARE, 0.7, 1), (OTHER, 0.6, 1)],
-    )
-    matched = match(crowded)
-    assert matched.right.tolist() == [True, False, False, False]
-    assert matched.counts.tolist() == [True, True, True, False]
-    assert score(crowded, matched, 0.85) == 1.0
-    assert score(crowded, matched, 0.5) == pytest.approx(0.5)
-
-
-def test_threshold_is_where_f1_is_highest() -> None:
-    scenes = [scene([SQUARE], [0], [False], [(SQUARE, 0.6, 0), (OTHER, 0.3, 0)])]
-    assert best_threshold(scenes, [match(s) for s in scenes]) == pytest.approx(0.6)
-    empty = scene([], [], [], [])
-    assert best_threshold([empty], [match(empty)]) == 0.5
-    assert score(empty, match(empty), 0.5) == 1.0
+def judged(right: int, false: int) -> Judgement:
+    states = np.array(["right"] * right + ["false"] * false)
+    return Judgement(states, np.zeros(right + false, int), np.array(["right"] * right))
 
 
 def test_examples_run_from_worst_to_best() -> None:
-    f1 = [0.5, 1.0, 0.0, 0.7, 0.9]
-    assert pick(f1, 3) == [2, 3, 1]
-    assert pick(f1, 99) == [2, 0, 3, 4, 1]
-    assert pick(f1, 1) == [2]
+    """Worst is the lowest F1, of equals the one with more errors."""
+    ranked = [judged(1, 2), judged(9, 0), judged(0, 1), judged(2, 1), judged(1, 0), judged(0, 3)]
+    assert pick(ranked, 99) == [5, 2, 0, 3, 4, 1]
+    assert pick(ranked, 3) == [5, 0, 1]
+    assert pick(ranked, 1) == [5]
+
+
+def test_the_graph_declares_what_the_report_reads() -> None:
+    deps = declaration(PROJECT, "report", None).deps
+    data = {dep.removeprefix("data/") for dep in deps if dep.startswith("data/")}
+    assert data == {*FOLDERS, "hardware.json"}
+
+
+def test_a_training_is_drawn_from_the_columns_it_has() -> None:
+    """AP stands in few rows, none of which may fall between the points that are drawn."""
+    steps = [float(step) for step in range(2000)]
+    scores = [0.5 if step % 500 == 499 else None for step in range(2000)]
+    table: Any = {"step": steps, "new_loss": steps, "AP": scores, "epoch": steps}
+    figure = training.chart(table)
+    assert figure is not None
+    lines = {line["name"]: line for line in figure["data"]}
+    assert {*lines} == {"new loss", "AP"}
+    assert lines["AP"]["x"] == [499, 999, 1499, 1999]
+    assert lines["AP"]["customdata"] == ["499", "999", "1499", "1999"]
+    drawn = lines["new loss"]["x"]
+    assert (len(drawn), drawn[0], drawn[-1]) == (300, 0, 1999)
+    assert {line["yaxis"] for line in figure["data"]} == {"y", "y2"}
+    assert figure["layout"]["xaxis"]["anchor"] == "y2"
+    told = training.last({**table, "loss": steps})
+    assert told == "1,999 steps, 1999 epochs, loss 0.00 to 1999.00, best AP 0.500, last 0.500"
+    assert training.chart({}) is None
+    assert training.chart({"step": steps, "loss": [None] * 2000}) is None
+
+
+def test_the_page_says_what_was_taken_for_what(page: str) -> None:
+    text = visible_text(page)
+    assert "27 of 33 boxes found (82%), 27 of 32 detections right (84%)" in text
+    assert "2 of 11 bolt (18%) were called &lt;script&gt;" in page
+    assert "4 of 11 nut (36%) were missed" in page
+    assert "3 of 3 detections that hit no box were called washer" in page
+    assert "large above 96 px, 0 boxes absent from the test split" in text
+
+
+def test_many_classes_are_added_up_and_nothing_is_lost() -> None:
+    classes, rng = 50, np.random.default_rng(0)
+    counts = rng.integers(0, 9, (classes + 1, classes + 1))
+    counts[7], counts[:, 7] = 99, 99
+    names = [f"c{label}" for label in range(classes)]
+    found = accuracy.confusion({"classes": names, "confusion": counts.tolist()})
+    assert len(found.names) == accuracy.MAX_CLASSES + 2
+    assert "c7" in found.names
+    assert found.names[-2:] == ["30 other classes", "background"]
+    assert sum(found.totals) == counts.sum()
+    assert sum(cell.boxes for cell in found.rows[-1]) == counts[-1].sum()
+    rows = [{"name": name, "train": 5, "val": 1, "test": 2} for name in names]
+    bars = dataset.label_rows(rows)
+    assert len(bars) == dataset.MAX_CLASSES + 1
+    assert sum(row["train"] for row in bars) == 250
+
+
+def test_box_sizes_are_counted_in_both_units() -> None:
+    """Of 4 boxes one is a crowd; an image of 200 x 100 is halved by an input of 100 px."""
+    split = CatalogSplit(
+        Path(),
+        1,
+        np.arange(2),
+        np.array([[100, 200], [50, 50]]),
+        ["a", "b"],
+        np.array([0, 3, 4]),
+        np.array([[0, 0, 200, 100], [0, 0, 20, 20], [0, 0, 9, 9], [0, 0, 25, 25]], np.float32),
+        np.zeros(4, np.int64),
+        np.array([False, False, True, False]),
+    )
+    fake: Any = type("Fake", (), {"splits": ["test"], "split": lambda self, name: split})()
+    relative, pixels = dataset.histograms(fake, 100)
+    assert dict(zip(relative.bins, relative.counts["test"], strict=True))["10–15"] == 1
+    assert dict(zip(relative.bins, relative.counts["test"], strict=True))["50–55"] == 1
+    assert dict(zip(relative.bins, relative.counts["test"], strict=True))["95–100"] == 1
+    assert dict(zip(pixels.bins, pixels.counts["test"], strict=True))["8–11"] == 1
+    assert dict(zip(pixels.bins, pixels.counts["test"], strict=True))["45–64"] == 1
+    assert sum(pixels.counts["test"]) == 3
+    assert len(dataset.histograms(fake, None)) == 1
+    empty = dataset.Histogram("", [], {"test": []})
+    assert dataset.sizes_chart(empty) is None
 
 
 @pytest.mark.parametrize(
@@ -304,7 +390,7 @@ def test_in_a_browser_charts_draw_and_a_phone_does_not_scroll_sideways(
 ) -> None:
     """The page in an iframe as wide as a phone; a probe writes what it finds into the DOM."""
     probe = """<script>addEventListener("load", () => setTimeout(() => parent.postMessage({
-      charts: document.querySelectorAll(".chart .main-svg").length,
+      charts: document.querySelectorAll(".chart:has(.main-svg)").length,
       wide: document.documentElement.scrollWidth}, "*"), 500))</script></body>"""
     page = (report[0] / "index.html").read_text().replace("</body>", probe)
     (tmp_path / "page.html").write_text(page)
@@ -322,5 +408,5 @@ def test_in_a_browser_charts_draw_and_a_phone_does_not_scroll_sideways(
     title = re.search(r"<title>(.*?)</title>", dumped.stdout)
     assert title is not None, dumped.stdout[:500]
     found = json.loads(html.unescape(title[1]))
-    assert found["charts"] >= 4
+    assert found["charts"] == 9  # frontier, precision over recall, 4 trainings, labels, 2 sizes
     assert found["wide"] <= 390

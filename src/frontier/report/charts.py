@@ -10,13 +10,18 @@ from itertools import pairwise
 from typing import Any
 
 from frontier.report import words
-from frontier.report.results import Table, named, recommended
+from frontier.report.results import named, recommended
 
 Figure = dict[str, Any]
-MAX_CURVE_POINTS = 300
+# for lines and bars that stand for no fixed thing; readable on light and on dark
+PALETTE = (
+    *("#4269d0", "#efa318", "#e5583e", "#3f9f9a", "#3ca951", "#d9709b", "#9a60e0", "#9c6b4e"),
+    *("#6f9be8", "#8a8f98"),
+)
 
 
-def _layout(x_title: str, y_title: str, **more: Any) -> dict[str, Any]:
+def layout(x_title: str, y_title: str, **more: Any) -> dict[str, Any]:
+    """The look that all charts share; `more` replaces or adds keys of Plotly's layout."""
     axis = {
         "gridcolor": "--line",
         "linecolor": "--faint",
@@ -165,58 +170,14 @@ def frontier(search: Mapping[str, Any]) -> Figure:
         _points(search, "latency", "INT8, the precision that ships", "--int8", fill=True),
         *(_marked(label, point) for label, point in named(search)),
     ]
-    layout = _layout(
+    chart_layout = layout(
         "median latency measured on the device, ms",
         "AP on the held-out share of train",
         height=460,
         shapes=_limit_lines(search["limits"]),
         hovermode="closest",
     )
-    return {"data": data, "layout": layout}
-
-
-def curves(table: Table) -> Figure:
-    """Training losses over steps, and AP on its own axis where it was recorded."""
-    stride = max(1, len(table["step"]) // MAX_CURVE_POINTS)
-    colors = {
-        "loss": "--ink",
-        "class_loss": "--int8",
-        "box_loss": "--accent",
-        "dfl_loss": "--float",
-        "AP": "--good",
-    }
-    data = []
-    for name in (name for name in colors if name in table):
-        # AP stands in few rows and must not fall between two strides
-        every = 1 if name == "AP" else stride
-        pairs = zip(table["step"][::every], table[name][::every], strict=True)
-        known = [(step, value) for step, value in pairs if value is not None]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers" if name == "AP" else "lines",
-                "name": name.replace("_", " "),
-                "x": [step for step, _ in known],
-                "y": [value for _, value in known],
-                "line": {"color": colors[name], "width": 2 if name in ("loss", "AP") else 1},
-                "yaxis": "y2" if name == "AP" else "y",
-            }
-        )
-    layout = _layout("step", "loss", height=290, hovermode="x unified")
-    layout["yaxis"]["rangemode"] = "tozero"
-    if "AP" in table:
-        layout["yaxis2"] = {
-            "title": {"text": "AP"},
-            "overlaying": "y",
-            "side": "right",
-            "rangemode": "tozero",
-            "showgrid": False,
-            "tickmode": "auto",
-            "nticks": 5,
-            "tickformat": ".2f",
-            "automargin": True,
-        }
-    return {"data": data, "layout": layout}
+    return {"data": data, "layout": chart_layout}
 
 
 def waterfall(search: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,23 +19,37 @@ INT8, FLOAT, ACCENT, GOOD = "#1f5fa8", "#8b929c", "#b4451f", "#2f7d4f"
 METADATA = {"Software": None}
 
 
-def _axes(width: float, height: float) -> tuple["Figure", "Axes"]:
+def new(width: float, height: float) -> "Figure":
+    """An empty figure, inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
-    axes = figure.add_subplot()
+    return Figure(figsize=(width, height), dpi=160, layout="constrained")
+
+
+def axes_of(axes: "Axes") -> "Axes":
+    """The axes in the look that all figures share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-    return figure, axes
+    return axes
 
 
-def _save(figure: "Figure", path: Path) -> Path:
+def _axes(width: float, height: float) -> tuple["Figure", "Axes"]:
+    figure = new(width, height)
+    return figure, axes_of(figure.add_subplot())
+
+
+def save(figure: "Figure", path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata=METADATA, facecolor="white")
     return path
+
+
+def plain(name: str) -> str:
+    """The user's text as text: a dollar sign in it is no formula."""
+    return name.replace("$", r"\$")
 
 
 def _scatter(axes: "Axes", timed: Sequence[Mapping[str, Any]], key: str, label: str) -> None:
@@ -87,7 +101,7 @@ def frontier(search: Mapping[str, Any], title: str, path: Path) -> Path:
     axes.set_ylabel("AP on the held-out share of train", color=INK)
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _name(axes: "Axes", point: Mapping[str, Any], label: str, color: str) -> None:
@@ -109,13 +123,12 @@ def per_class(target: TargetResult, path: Path) -> Path:
     ):
         values = [words.number(row[key]) or 0.0 for row in rows]
         axes.barh(places + offset, values, height=0.36, color=color, label=label)
-    # a class name is the user's text: a dollar sign in it is no formula
-    axes.set_yticks(places, [row["name"].replace("$", r"\$") for row in rows])
+    axes.set_yticks(places, [plain(row["name"]) for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("AP on the test split", color=INK)
     axes.set_title(f"AP per class, {target.name}", loc="left", fontsize=11, color=INK)
     axes.legend(frameon=False, fontsize=9)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def postmortem(search: Mapping[str, Any], path: Path) -> Path | None:
@@ -133,4 +146,4 @@ def postmortem(search: Mapping[str, Any], path: Path) -> Path | None:
     axes.invert_yaxis()
     axes.set_xlabel("median latency, ms", color=INK)
     axes.set_title("From the baseline to the answer", loc="left", fontsize=11, color=INK)
-    return _save(figure, path)
+    return save(figure, path)

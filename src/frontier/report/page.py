@@ -1,5 +1,6 @@
 """The page: one HTML file with its style, script, charts and pictures inside."""
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import jinja2
 
 from frontier.errors import UsageError
 from frontier.models.architecture import STAGE_NAMES, Architecture
-from frontier.report import charts, words
+from frontier.report import accuracy, charts, dataset, training, words
 from frontier.report.examples import Example
 from frontier.report.results import Results, TargetResult, baseline, recommended
 
@@ -38,6 +39,12 @@ def environment(*, autoescape: bool) -> jinja2.Environment:
         limits=limits,
         speedup=speedup,
         stages=stages,
+        last=training.last,
+        size_rows=accuracy.sizes,
+        precision_recall=accuracy.precision_recall,
+        confusion=accuracy.confusion,
+        outcome=accuracy.outcome,
+        drawn=accuracy.MAX_CLASSES,
     )
     return made
 
@@ -46,14 +53,15 @@ def render(
     results: Results,
     *,
     examples: Sequence[Example],
-    threshold: float | None,
+    sizes: Sequence[dataset.Histogram],
     card: str,
     parameters: Mapping[str, Any],
 ) -> str:
     """The whole page.
 
     Args:
-        threshold: the score at which the examples are shown.
+        examples: of the first measured target.
+        sizes: of the dataset's boxes.
         card: the model card, markdown.
         parameters: the sections of `params.yaml` that the report reads.
     """
@@ -65,13 +73,15 @@ def render(
             sources=results.sources.read,
             device=device_name(results.hardware),
             examples=examples,
-            threshold=threshold,
             card=_markdown(card),
             parameters=flatten(parameters),
             hardware=flatten(results.hardware),
             frontiers={name: charts.frontier(s) for name, s in results.searches.items()},
             waterfalls={name: charts.waterfall(s) for name, s in results.searches.items()},
-            curves={name: charts.curves(table) for name, table in results.histories.items()},
+            trainings={name: training.chart(table) for name, table in results.histories.items()},
+            batches={name: _inlined(path) for name, path in results.batches.items()},
+            labels=dataset.labels_chart(results.verdict["classes"]),
+            sizes=[dataset.sizes_chart(histogram) for histogram in sizes],
             plotly=plotly_script(),
             style=(HERE / "page.css").read_text(),
             script=(HERE / "page.js").read_text(),
@@ -149,6 +159,17 @@ def stages(code: str) -> list[dict[str, Any]]:
         }
         for index, (name, stage) in enumerate(zip(STAGE_NAMES, architecture.stages, strict=True))
     ]
+
+
+def input_side(results: Results) -> int | None:
+    """Of the first student's square input, pixels; None where no architecture was found."""
+    answer = recommended(next(iter(results.searches.values())))
+    return Architecture.parse(answer["architecture"]).image_side if answer else None
+
+
+def _inlined(path: Path | None) -> str | None:
+    """A picture's file in base64."""
+    return base64.b64encode(path.read_bytes()).decode() if path else None
 
 
 def _markdown(text: str) -> str:

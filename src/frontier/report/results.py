@@ -14,6 +14,7 @@ from frontier.report.words import number
 FOLDERS = (
     "ingest/catalog",
     "validate",
+    "pretrain",
     "teacher",
     "pseudo_label",
     "supernet",
@@ -60,9 +61,13 @@ class Sources:
         """For files that a stage writes only where it had something to say."""
         return self.json(name) if self._exists(name) else None
 
-    def history(self, name: str) -> Table | None:
-        """The columns of a training's `history.csv`, or None where nothing was trained."""
-        return read_table(self.path(name)) if self._exists(name) else None
+    def path_or_none(self, name: str) -> Path | None:
+        """For files that a stage writes only where it had something to show."""
+        return self.path(name) if self._exists(name) else None
+
+    def history(self, name: str) -> Table:
+        """The columns of a training's `history.csv`, none where nothing was trained."""
+        return read_table(self.path(name)) if self._exists(name) else {}
 
     def _exists(self, name: str) -> bool:
         return self._resolve(name).is_file()
@@ -93,6 +98,7 @@ class TargetResult:
     export: Mapping[str, Any]
     evaluate: Mapping[str, Any]
     bundle: Mapping[str, Any]
+    curves: Mapping[str, Any] | None
 
     @property
     def measured(self) -> bool:
@@ -130,7 +136,9 @@ class Results:
 
     Attributes:
         searches: `search.json` per searched target.
-        histories: columns of `history.csv` per training ("teacher", "distill/<target>", ...).
+        histories: columns of `history.csv` per training ("teacher", "distill/<target>", ...),
+            none where nothing was trained.
+        batches: the sheet of training images per student, None where there is none.
     """
 
     catalog: Mapping[str, Any]
@@ -141,6 +149,7 @@ class Results:
     searches: Mapping[str, Mapping[str, Any]]
     targets: Sequence[TargetResult]
     histories: Mapping[str, Table]
+    batches: Mapping[str, Path | None]
     sources: Sources = field(repr=False)
 
     @property
@@ -179,7 +188,8 @@ def gather(
         inputs: the folder of each name in `FOLDERS`, and the file "hardware.json".
     """
     sources = Sources(inputs)
-    trainings = ["teacher", "supernet", *(f"distill/{name}" for name in searched)]
+    students = [f"distill/{name}" for name in searched]
+    trainings = ["pretrain", "teacher", "supernet", *students]
     # read in the order of the pipeline, which is the order of the page's list of sources
     hardware = sources.json("hardware.json")
     catalog = sources.json("ingest/catalog/catalog.json")
@@ -187,6 +197,7 @@ def gather(
     quality = sources.json_or_none("teacher/quality.json") or {}
     audit = sources.json("pseudo_label/audit.json")
     histories = {name: sources.history(f"{name}/history.csv") for name in trainings}
+    batches = {name: sources.path_or_none(f"{name}/batches.jpg") for name in students}
     searches = {name: sources.json(f"search/{name}/search.json") for name in searched}
     return Results(
         catalog=catalog,
@@ -199,7 +210,8 @@ def gather(
             _target(sources, name, target, searches[target.like])
             for name, target in targets.items()
         ],
-        histories={name: table for name, table in histories.items() if table},
+        histories=histories,
+        batches=batches,
         sources=sources,
     )
 
@@ -213,4 +225,5 @@ def _target(sources: Sources, name: str, target: Target, search: Mapping[str, An
         sources.json(f"export/{name}/export.json"),
         sources.json(f"evaluate/{name}/evaluate.json"),
         sources.json_or_none(f"export/{name}/bundle/detector.json") or {},
+        sources.json_or_none(f"evaluate/{name}/curves.json"),
     )

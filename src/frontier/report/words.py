@@ -86,8 +86,9 @@ def times(value: Any) -> str:
     return DASH if found is None else f"{found:.1f}×"
 
 
-def plural(amount: int, noun: str) -> str:
-    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+def plural(amount: int, noun: str, many: str = "") -> str:
+    """The amount with its noun; `many` where the plural takes more than an s."""
+    return f"{amount:,} {noun if amount == 1 else many or f'{noun}s'}"
 
 
 def sentence(text: Any) -> str:

@@ -1,9 +1,13 @@
 """Distil the searched student from the teacher (Hinton et al. 2015, arXiv:1503.02531)."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from frontier import tracking
+from frontier.data.drawing import batch_sheet, jpeg
 from frontier.data.packing import load_split
-from frontier.files import read_json
+from frontier.files import atomic_write, read_json
 from frontier.metrics import coco_metrics
 from frontier.models.architecture import Architecture
 from frontier.models.blocks import fuse
@@ -14,7 +18,9 @@ from frontier.params import Distill, Run, Section, Train
 from frontier.stages import Inputs
 from frontier.training.loop import Training, training_device, write_history
 from frontier.training.recipes import distilled
-from frontier.training.sources import batch_source, labelled_splits, settle
+from frontier.training.sources import Source, batch_source, labelled_splits, settle
+
+PICTURES, COLUMNS = 16, 4  # of the sheet of training images
 
 
 class Params(Section):
@@ -40,7 +46,9 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         distilled(student, teacher, params.train, params.distill),
     )
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
-    history = training.fit(batch_source(splits, params.train, params.run, architecture.image_side))
+    source = batch_source(splits, params.train, params.run, architecture.image_side)
+    _show(source, params.train.batch_size, [entry["name"] for entry in classes], out)
+    history = training.fit(source)
     settle(student, splits[0], architecture.image_side)
     save_detector(student, classes, out)
     write_history(history, out / "history.csv")
@@ -48,3 +56,10 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     found = detect(student.deploy().to(device), validation, architecture.image_side)
     quality = coco_metrics(truth_of(validation), found)
     return {"AP": quality["AP"], "AP50": quality["AP50"], "loss": history[-1]["loss"]}
+
+
+def _show(source: Source, batch_size: int, names: Sequence[str], out: Path) -> None:
+    """`batches.jpg`: what the training sees first, its faults easier to find than in numbers."""
+    seen = [*source(0, math.ceil(PICTURES / batch_size))]
+    atomic_write(out / "batches.jpg", jpeg(batch_sheet(seen, names, PICTURES, COLUMNS)))
+    tracking.log_artifact(out / "batches.jpg", "figures")

@@ -10,7 +10,17 @@ from frontier import tracking
 from frontier.data.catalog import Catalog, CatalogSplit
 from frontier.files import read_json, write_json
 from frontier.images import read_image
-from frontier.metrics import Detections, coco_metrics, interval, per_class_ap, resampled_ap
+from frontier.matching import best_threshold, confusion, judge, match, scenes
+from frontier.metrics import (
+    RECALLS,
+    Detections,
+    boxes_per_size,
+    coco_metrics,
+    interval,
+    per_class_ap,
+    precision_curves,
+    resampled_ap,
+)
 from frontier.params import Evaluate, Run, Section, Target
 from frontier.runtime.predictor import Predictor
 from frontier.stages import Inputs
@@ -52,6 +62,8 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         "per_class": _per_class(catalog, split, found),
     }
     write_json(out / "evaluate.json", result)
+    write_json(out / "curves.json", _curves(catalog, split, found["bundle"]))
+    tracking.log_artifact(out / "curves.json")
     _write_detections(split, found["bundle"], out / "detections.parquet")
     numbers = {n: value for n, value in scores["bundle"].items() if isinstance(value, float)}
     return {**numbers, "AP_float": scores["float_bundle"]["AP"]}
@@ -87,6 +99,26 @@ def _per_class(
         }
         for entry, ap, ap_float, count in zip(catalog.classes, *columns, boxes, strict=True)
     ]
+
+
+def _curves(catalog: Catalog, split: CatalogSplit, detections: Detections) -> dict[str, Any]:
+    """What the report draws: precision over recall, and who is taken for whom at one threshold."""
+    precision = precision_curves(split, detections)
+    known = precision[~np.isnan(precision).any(axis=1)]
+    pictures = scenes(split, detections)
+    matches = [match(scene) for scene in pictures]
+    threshold = best_threshold(pictures, matches)
+    judged = [judge(*pair, threshold) for pair in zip(pictures, matches, strict=True)]
+    rows = [None if np.isnan(row).any() else row.round(6).tolist() for row in precision]
+    return {
+        "classes": [entry["name"] for entry in catalog.classes],
+        "recall": RECALLS.tolist(),
+        "precision": rows,
+        "precision_mean": known.mean(axis=0).round(6).tolist() if len(known) else None,
+        "boxes_per_size": boxes_per_size(split),
+        "score_threshold": threshold,
+        "confusion": confusion(pictures, judged, len(catalog.classes)).tolist(),
+    }
 
 
 def _write_detections(split: CatalogSplit, detections: Detections, path: Path) -> None:

@@ -1,12 +1,16 @@
 """One self-contained page, a model card and figures, from what the other stages wrote."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from frontier import tracking
+from frontier.data.catalog import Catalog
+from frontier.data.drawing import jpeg
 from frontier.files import atomic_write
 from frontier.params import Report, Run, Search, Section, Target
-from frontier.report import card, figures, page
-from frontier.report.examples import Example, examples, test_scenes
+from frontier.report import card, figures, page, stills
+from frontier.report.dataset import Histogram, histograms
+from frontier.report.examples import Example, example_sheet, examples, read_detections
 from frontier.report.results import FOLDERS, Results, gather
 from frontier.stages import Inputs
 
@@ -22,30 +26,24 @@ class Params(Section):
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     names = (*FOLDERS, "hardware.json")
     results = gather({name: inputs.path(name) for name in names}, params.searched, params.targets)
-    shown: list[Example] = []
-    threshold = None
-    if results.measured and params.report.examples:
-        detections = f"evaluate/{results.measured[0].name}/detections.parquet"
-        scenes = test_scenes(
-            inputs.path("ingest/catalog"),
-            results.sources.path("validate/verdict.json"),
-            results.sources.path(detections),
-        )
-        names_of_classes = [entry["name"] for entry in results.catalog["classes"]]
-        shown, threshold = examples(scenes, names_of_classes, params.report.examples)
+    catalog = Catalog.load(inputs.path("ingest/catalog"), inputs.path("validate/verdict.json"))
+    for table in ("images", "boxes"):
+        results.sources.path(f"ingest/catalog/{table}.parquet")
+    shown = _examples(results, catalog, params.report.examples)
+    sizes = histograms(catalog, page.input_side(results))
     model_card = card.render(results)
     atomic_write(out / "model_card.md", model_card)
     html = page.render(
         results,
         examples=shown,
-        threshold=threshold,
+        sizes=sizes,
         card=model_card,
         parameters=params.model_dump(mode="json"),
     )
     atomic_write(out / "index.html", html)
     for path in (out / "index.html", out / "model_card.md"):
         tracking.log_artifact(path, "report")
-    for path in _draw(results, out / "figures"):
+    for path in _draw(results, sizes, shown, out / "figures"):
         tracking.log_artifact(path, "figures")
     return {
         "frontier_points": results.frontier_points,
@@ -56,7 +54,24 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     }
 
 
-def _draw(results: Results, folder: Path) -> list[Path]:
+def _examples(results: Results, catalog: Catalog, amount: int) -> list[Example]:
+    """Of the first measured target; none where no target was run, or by an older `evaluate`."""
+    target = results.measured[0] if results.measured else None
+    if target is None or target.curves is None or not amount:
+        return []
+    table = results.sources.path(f"evaluate/{target.name}/detections.parquet")
+    return examples(
+        catalog.split("test"),
+        read_detections(table),
+        target.curves["classes"],
+        target.curves["score_threshold"],
+        amount,
+    )
+
+
+def _draw(
+    results: Results, sizes: Sequence[Histogram], shown: Sequence[Example], folder: Path
+) -> list[Path]:
     """The still figures; further searched or measured targets carry their name."""
     drawn: list[Path | None] = []
     for index, (name, search) in enumerate(results.searches.items()):
@@ -67,4 +82,13 @@ def _draw(results: Results, folder: Path) -> list[Path]:
     for index, target in enumerate(results.measured):
         suffix = f"-{target.name}" if index else ""
         drawn.append(figures.per_class(target, folder / f"per_class{suffix}.png"))
+        drawn.append(stills.per_size(target, folder / f"per_size{suffix}.png"))
+        drawn.append(stills.precision_recall(target, folder / f"precision_recall{suffix}.png"))
+        drawn.append(stills.confusion(target, folder / f"confusion{suffix}.png"))
+    drawn.append(stills.labels(results.verdict["classes"], folder / "labels.png"))
+    drawn.append(stills.sizes(sizes, folder / "box_sizes.png"))
+    if shown:
+        path = folder / "examples.jpg"
+        atomic_write(path, jpeg(example_sheet(shown)))
+        drawn.append(path)
     return [path for path in drawn if path is not None]

@@ -80,6 +80,7 @@ class Augment(Section):
     flip: Fraction
     hsv: tuple[Fraction, Fraction, Fraction]
     mosaic: Fraction
+    paste: Count
 
 
 class Train(Section):

@@ -18,8 +18,10 @@ from frontier.data.transforms import augmented, plain
 from frontier.params import Augment
 
 SIDE = 128
-AUGMENT = Augment(scale=(0.6, 1.4), translate=0.15, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.5)
-STILL = Augment(scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.5)
+AUGMENT = Augment(
+    scale=(0.6, 1.4), translate=0.15, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.5, paste=2
+)
+STILL = Augment(scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.5, paste=2)
 
 
 def split_of(count: int, first_id: int = 0) -> PackedSplit:
@@ -125,7 +127,7 @@ def test_a_mosaic_boxes_its_bright_parts(seed: int) -> None:
 
 
 def test_barely_visible_boxes_are_ignored() -> None:
-    far = Augment(scale=(1.0, 1.0), translate=0.9, flip=0, hsv=(0, 0, 0), mosaic=0)
+    far = Augment(scale=(1.0, 1.0), translate=0.9, flip=0, hsv=(0, 0, 0), mosaic=0, paste=0)
     split, seen = split_of(8), []
     for seed in range(60):
         sample = augmented([(split, seed % 8)], 128, far, np.random.default_rng(seed))

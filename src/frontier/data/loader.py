@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frontier.data.packing import PackedSplit
+from frontier.data.pasting import Cutouts, pasted
 from frontier.data.transforms import Sample, augmented, plain
 from frontier.params import Augment
 
@@ -81,6 +82,7 @@ class _Source:
         self.splits, self.batch_size, self.augment, self.seed = splits, batch_size, augment, seed
         self.ends = np.cumsum([len(split) for split in splits])
         self.total = int(self.ends[-1])
+        self.cutouts = Cutouts(splits) if augment and augment.paste else None
         self._order = functools.lru_cache(maxsize=2)(self._permutation)
 
     def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
@@ -108,4 +110,8 @@ class _Source:
         sources = [(split, i)]
         if rng.uniform() < self.augment.mosaic:
             sources += [self._locate(int(p)) for p in rng.integers(0, self.total, 3)]
-        return augmented(sources, side, self.augment, rng)
+        sample = augmented(sources, side, self.augment, rng)
+        if self.cutouts is None:
+            return sample
+        count = int(rng.integers(self.augment.paste + 1))
+        return pasted(sample, self.cutouts, count, side, self.augment, rng)

@@ -14,7 +14,7 @@ from frontier.data.packing import PackedSplit
 from frontier.data.transforms import Sample, augmented, plain
 from frontier.params import Augment
 
-AHEAD = 3  # batches prepared while one is trained on
+AHEAD = 2  # batches prepared beyond those that the threads are at
 
 
 class Batch(NamedTuple):
@@ -34,30 +34,35 @@ def batches(
     image_size: Callable[[int], int],
     augment: Augment | None,
     seed: int,
+    workers: int,
     start: int,
     steps: int,
 ) -> Iterator[Batch]:
-    """Batches `start`..`steps - 1`, prepared by one thread ahead of their use.
+    """Batches `start`..`steps - 1`, the same whatever the number of `workers`.
 
     Args:
         splits: seen as one list of images.
         image_size: side in pixels of the batch of a step.
         augment: None gives the stored images, resized.
+        workers: threads that prepare batches ahead of their use; 0 prepares each when asked for.
         steps: the total, counted from 0 also when `start` is later.
     """
     cv2.setNumThreads(1)
     source = _Source(splits, batch_size, augment, seed)
+    if not workers:
+        yield from (source.batch(step, image_size(step)) for step in range(start, steps))
+        return
     pending: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(1, "loader") as thread:
+    with ThreadPoolExecutor(workers, "loader") as threads:
         try:
             for step in range(start, steps):
-                pending.append(thread.submit(source.batch, step, image_size(step)))
-                if len(pending) > AHEAD:
+                pending.append(threads.submit(source.batch, step, image_size(step)))
+                if len(pending) > workers + AHEAD:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
-            thread.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
 
 
 def collate(samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:

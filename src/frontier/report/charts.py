@@ -14,6 +14,7 @@ from frontier.report.results import Table, named, recommended
 
 Figure = dict[str, Any]
 MAX_CURVE_POINTS = 300
+FEW_POINTS = 40  # up to here each row is marked: a single one would draw no line
 
 
 def _layout(x_title: str, y_title: str, **more: Any) -> dict[str, Any]:
@@ -185,8 +186,9 @@ def curves(table: Table) -> Figure:
         "dfl_loss": "--float",
         "AP": "--good",
     }
+    shown = [name for name in colors if any(v is not None for v in table.get(name, []))]
     data = []
-    for name in (name for name in colors if name in table):
+    for name in shown:
         # AP stands in few rows and must not fall between two strides
         every = 1 if name == "AP" else stride
         pairs = zip(table["step"][::every], table[name][::every], strict=True)
@@ -194,7 +196,7 @@ def curves(table: Table) -> Figure:
         data.append(
             {
                 "type": "scatter",
-                "mode": "lines+markers" if name == "AP" else "lines",
+                "mode": "lines" if len(known) > FEW_POINTS else "lines+markers",
                 "name": name.replace("_", " "),
                 "x": [step for step, _ in known],
                 "y": [value for _, value in known],
@@ -204,7 +206,7 @@ def curves(table: Table) -> Figure:
         )
     layout = _layout("step", "loss", height=290, hovermode="x unified")
     layout["yaxis"]["rangemode"] = "tozero"
-    if "AP" in table:
+    if "AP" in shown:
         layout["yaxis2"] = {
             "title": {"text": "AP"},
             "overlaying": "y",

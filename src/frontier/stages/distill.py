@@ -12,9 +12,11 @@ from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import load_supernet
 from frontier.params import Distill, Run, Section, Train
 from frontier.stages import Inputs
-from frontier.training.loop import Training, training_device, write_history
+from frontier.training.loop import training_device, write_history
+from frontier.training.plan import Task, train
 from frontier.training.recipes import distilled
-from frontier.training.sources import batch_source, labelled_splits, settle
+from frontier.training.scoring import held_out_score
+from frontier.training.sources import Sides, batch_source, labelled_splits, settle
 
 
 class Params(Section):
@@ -31,16 +33,12 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     supernet, classes = load_supernet(inputs.path("supernet"))
     student = supernet.extract(architecture).to(device)
     teacher = fuse(load_detector(inputs.path("teacher")).module).to(device)
-    training = Training(
-        student,
-        params.train,
-        params.distill.steps,
-        inputs.work,
-        params.run,
-        distilled(student, teacher, params.train, params.distill),
-    )
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
-    history = training.fit(batch_source(splits, params.train, params.run, architecture.image_side))
+    source = batch_source(splits, params.train, params.run, Sides((architecture.image_side,)))
+    backward = distilled(student, teacher, params.train, params.distill)
+    score = held_out_score(splits[0], load_split(pack, "holdout"), architecture.image_side)
+    task = Task(student, backward, source, params.train, params.run, inputs.work, score)
+    history = train(task, params.distill)
     settle(student, splits[0], architecture.image_side)
     save_detector(student, classes, out)
     write_history(history, out / "history.csv")

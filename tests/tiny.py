@@ -4,8 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 
-from frontier.data.packing import PackedSplit, StoredImages, stack_targets
+from frontier.data.packing import (
+    PackedMeta,
+    PackedSplit,
+    StoredImages,
+    pixels_path,
+    save_meta,
+    stack_targets,
+    targets_path,
+)
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector
 from frontier.params import load_params
@@ -17,6 +26,7 @@ SIDE = 128
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 RUN = PARAMS.run.model_copy(update={"device": "cpu"})
 RECIPE = PARAMS.train.model_copy(update={"batch_size": 2, "checkpoint_every": 4, "warmup_steps": 2})
+CLASSES = [{"category_id": i * 7 + 3, "name": name} for i, name in enumerate("abc")]
 SPACE = SearchSpace(0.25, (64, 96))
 
 
@@ -56,3 +66,16 @@ def task(
     module = detector()
     source = batch_source([split_of(images)], changed, run, Sides(sides, seed=5))
     return Task(module, supervised(module, changed), source, changed, run, work)
+
+
+def write_pack(folder: Path, **counts: int) -> None:
+    """A packed dataset of so many images in each split."""
+    folder.mkdir(parents=True)
+    for name, count in counts.items():
+        split = split_of(count)
+        np.save(pixels_path(folder, name), split.images[:])
+        split.save_targets(targets_path(folder, name))
+        arrays = load_file(targets_path(folder, name))
+        del arrays["rows"]
+        save_file(arrays, targets_path(folder, name))
+    save_meta(folder, PackedMeta(SIDE, CLASSES, counts))

@@ -37,6 +37,7 @@ def batches(
     workers: int,
     start: int,
     steps: int,
+    rows: range | None = None,
 ) -> Iterator[Batch]:
     """Batches `start`..`steps - 1`, the same whatever the number of `workers`.
 
@@ -46,9 +47,10 @@ def batches(
         augment: None gives the stored images, resized.
         workers: threads that prepare batches ahead of their use; 0 prepares each when asked for.
         steps: the total, counted from 0 also when `start` is later.
+        rows: which of a batch's images to prepare; None means all.
     """
     cv2.setNumThreads(1)
-    source = _Source(splits, batch_size, augment, seed)
+    source = _Source(splits, batch_size, rows or range(batch_size), augment, seed)
     if not workers:
         yield from (source.batch(step, image_size(step)) for step in range(start, steps))
         return
@@ -81,9 +83,15 @@ def collate(samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:
 
 class _Source:
     def __init__(
-        self, splits: Sequence[PackedSplit], batch_size: int, augment: Augment | None, seed: int
+        self,
+        splits: Sequence[PackedSplit],
+        batch_size: int,
+        rows: range,
+        augment: Augment | None,
+        seed: int,
     ) -> None:
-        self.splits, self.batch_size, self.augment, self.seed = splits, batch_size, augment, seed
+        self.splits, self.batch_size, self.rows = splits, batch_size, rows
+        self.augment, self.seed = augment, seed
         self.ends = np.cumsum([len(split) for split in splits])
         self.total = int(self.ends[-1])
         self._order = functools.lru_cache(maxsize=2)(self._permutation)
@@ -99,7 +107,8 @@ class _Source:
     def batch(self, step: int, side: int) -> Batch:
         """The batch of one step; epochs follow each other without dropping an image."""
         samples, image_ids = [], []
-        for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+        for row in self.rows:
+            position = step * self.batch_size + row
             epoch, within = divmod(position, self.total)
             split, i = self._locate(int(self._order(epoch)[within]))
             samples.append(self._sample(split, i, side, position))

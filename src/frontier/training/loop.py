@@ -15,6 +15,7 @@ from frontier.data.loader import Batch
 from frontier.errors import NonFiniteLoss
 from frontier.models.detector import anchor_points
 from frontier.params import Run, Train
+from frontier.training import ranks
 from frontier.training.checkpoint import Checkpoint, load_newest, save
 from frontier.training.losses import Grid
 from frontier.training.optimizer import optimizers
@@ -52,7 +53,7 @@ def training_device(run: Run) -> torch.device:
         # filling fresh memory guards against reading it unwritten; it costs 15 % of a step here
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return torch.device("cpu")
-    return torch.device("cuda")
+    return ranks.own_gpu()
 
 
 def learning_rate(step: int, steps: int, recipe: Train) -> float:
@@ -147,7 +148,7 @@ class Training:
         pace = Pace(self.device, self.step, self.steps)
         for batch in batches(self.step, self.steps):
             self._sum(self.advance(batch))
-            pace.images += len(batch.image_ids)
+            pace.images += len(batch.image_ids) * ranks.count()
             if self.step % epoch_steps == 0 or self.step == self.steps:
                 self._end_epoch(epoch_steps, score, pace)
             elif self.step % PROGRESS_EVERY == 0:
@@ -175,12 +176,14 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             terms = self.backward(batch)
+        terms = ranks.sum_step(self.module.parameters(), terms)
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
         if not torch.isfinite(norm + terms["total"]):
+            image_ids = ranks.gathered(torch.from_numpy(batch.image_ids)).tolist()
             values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
             raise NonFiniteLoss(
                 f"step {self.step}: loss or gradient is not finite ({values}, gradient norm "
-                f"{norm.item():g}); images {batch.image_ids.tolist()}; weights are unchanged; "
+                f"{norm.item():g}); images {image_ids}; weights are unchanged; "
                 "lower train.learning_rate or look at those images"
             )
         for optimizer in self.optimizers.values():
@@ -204,7 +207,7 @@ class Training:
         due = every > 0 and whole and epoch % every == 0
         means = self._means()
         numbers = {"lr": self._learning_rate(self.step - 1), "loss": means.pop("total"), **means}
-        if score and due:
+        if score and due and ranks.rank() == 0:
             numbers |= self.score(score)
         self.history.append({"step": self.step, "epoch": epoch, **numbers})
         self.sums, self.summed = {}, 0
@@ -212,7 +215,8 @@ class Training:
         self._report(numbers["loss"])
         of = math.ceil(self.steps / epoch_steps)
         shown = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
-        print(f"epoch {epoch}/{of}  {shown}  {pace.told(measured, self.step)}", flush=True)
+        if ranks.rank() == 0:
+            print(f"epoch {epoch}/{of}  {shown}  {pace.told(measured, self.step)}", flush=True)
         pace.restart()
 
     def _report(self, loss: float) -> None:
@@ -228,7 +232,9 @@ class Training:
         return {"AP": ap} if ap >= 0 else {}
 
     def save(self) -> None:
-        """Write a checkpoint from which a training with the same folder goes on."""
+        """Write a checkpoint from which a training with the same folder goes on; rank 0 does."""
+        if ranks.rank() > 0:
+            return
         tensors = {f"model/{n}": t for n, t in self.module.state_dict().items()}
         tensors |= {f"ema/{n}": t.clone() for n, t in self.ema.average.items()}
         for name, optimizer in self.optimizers.items():

@@ -20,6 +20,7 @@ from frontier import tracking
 from frontier.data.loader import AHEAD
 from frontier.files import read_json, write_json
 from frontier.params import Length, Run, Train
+from frontier.training import ranks
 from frontier.training.loop import Row, Score, TensorBatch, Terms, Training
 from frontier.training.sources import BatchSource, Sides
 
@@ -70,13 +71,16 @@ def plan_of(task: Task, length: Length) -> TrainingPlan:
     if task.recipe.budget_s is None:
         return TrainingPlan(length.steps, batch_size)
     path = task.work / "plan.json"
-    if not path.is_file():
-        seconds = task.recipe.budget_s * length.share
-        with _untouched(task.module):
-            plan = TrainingPlan(_affordable_steps(task, seconds), batch_size)
+    if ranks.agreed([path.is_file()])[0]:
+        return TrainingPlan(**read_json(path))
+    seconds = task.recipe.budget_s * length.share
+    with _untouched(task.module):
+        steps = int(ranks.agreed([_affordable_steps(task, seconds)])[0])
+    plan = TrainingPlan(steps, batch_size)
+    if ranks.rank() == 0:
         write_json(path, plan._asdict())
         print(f"{plan.steps} steps of {plan.batch_size} images for {seconds:g} s", flush=True)
-    return TrainingPlan(**read_json(path))
+    return plan
 
 
 @contextlib.contextmanager
@@ -104,7 +108,7 @@ def _affordable_steps(task: Task, seconds: float) -> int:
         before = clock(task.run)
         training.save()
         between_s = (clock(task.run) - before) / task.recipe.checkpoint_every
-        if task.score and task.recipe.score_every:
+        if task.score and task.recipe.score_every and ranks.rank() == 0:
             before = clock(task.run)
             training.score(task.score)
             epochs = task.recipe.score_every
@@ -145,7 +149,7 @@ def _step_seconds(training: Training, task: Task, limit_s: float) -> dict[int, f
         if step >= warmup:
             times[source.sides(step)].append(now - last)
         last = now
-        if step + 1 >= least and now - started > limit_s:
+        if step + 1 >= least and ranks.agreed([now - started > limit_s])[0]:
             break
     return {side: sum(own) / len(own) for side, own in times.items()}
 

@@ -13,6 +13,7 @@ from frontier.data.packing import PackedSplit, load_split
 from frontier.models.detector import Detector
 from frontier.models.supernet import recalibrate
 from frontier.params import Augment, Run, Train
+from frontier.training import ranks
 
 RECALIBRATION_BATCHES = 16
 RECALIBRATION_BATCH = 16
@@ -33,7 +34,10 @@ class Sides:
 
 @dataclass(frozen=True)
 class BatchSource:
-    """`source(start, stop)` yields the batches of those steps; equal seeds, equal batches."""
+    """`source(start, stop)` yields the batches of those steps; equal seeds, equal batches.
+
+    Of several ranks each gets its rows of them.
+    """
 
     splits: Sequence[PackedSplit]
     sides: Sides
@@ -52,6 +56,7 @@ class BatchSource:
             workers=self.workers,
             start=start,
             steps=stop,
+            rows=ranks.own_rows(self.batch_size),
         )
 
     @property

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import ruamel.yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from frontier.errors import UsageError
 
@@ -24,6 +32,12 @@ def _known_width(value: float) -> float:
     if value not in (0.25, 0.5, 1.0):
         raise ValueError(f"space.interface_width: must be 0.25, 0.5 or 1.0 (found {value:g})")
     return value
+
+
+def _known_batch_size(value: object) -> object:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"train.batch_size: must be auto or at least 1 (found {value!r})")
 
 
 class Section(BaseModel):
@@ -86,7 +100,7 @@ class Augment(Section):
 
 class Train(Section):
     budget_s: PositiveFloat | None
-    batch_size: Positive
+    batch_size: Annotated[int | Literal["auto"], PlainValidator(_known_batch_size)]
     learning_rate: PositiveFloat
     weight_decay: NonNegative
     warmup_steps: Count

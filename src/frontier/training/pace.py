@@ -1,10 +1,11 @@
 """How fast a training goes and what memory it takes: for people to read, never for results."""
 
 import datetime
-import resource
 import time
 
 import torch
+
+from frontier.training.memory import peak_bytes
 
 
 class Pace:
@@ -21,7 +22,7 @@ class Pace:
     def numbers(self) -> dict[str, float]:
         """`images_per_s` since the last restart, `peak_memory_bytes` so far."""
         elapsed_s = time.monotonic() - self.since
-        peak = float(peak_memory_bytes(self.device))
+        peak = float(peak_bytes(self.device))
         return {"images_per_s": self.images / elapsed_s, "peak_memory_bytes": peak}
 
     def told(self, numbers: dict[str, float], step: int) -> str:
@@ -31,10 +32,3 @@ class Pace:
         left = datetime.timedelta(seconds=round(left_s))
         gigabytes = numbers["peak_memory_bytes"] / 1e9
         return f"{numbers['images_per_s']:.3g} images/s  {gigabytes:.2f} GB  {left} left"
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory so far: of tensors on a GPU, resident of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

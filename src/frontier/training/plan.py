@@ -1,4 +1,4 @@
-"""How long a training lasts: its own steps, or what its share of `train.budget_s` affords.
+"""What a training is planned to be: its steps and its batch size, where a user left them open.
 
 Seconds become a step count once, from timed steps of the training itself, and the count is kept
 beside the checkpoints. From then on steps alone end the training: warm-up and decay know where
@@ -8,25 +8,30 @@ they end, and a resumed training ends where the first would have.
 import contextlib
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import nn
 
 from frontier import tracking
 from frontier.data.loader import AHEAD
+from frontier.errors import OutOfMemory
 from frontier.files import read_json, write_json
 from frontier.params import Length, Run, Train
-from frontier.training import ranks
+from frontier.training import memory, ranks
 from frontier.training.loop import Row, Score, TensorBatch, Terms, Training
 from frontier.training.sources import BatchSource, Sides
 
 TIMING_SHARE = 0.05  # of a training's seconds may go into timing it, once the least is done
 LEAST_TIMED = 4  # steps, and every side once
 MOST_TIMED = 16  # steps, and every side four times
+LARGEST_BATCH = 64
+PROBED = (2, 4)  # images per rank
+ROOM = 0.8  # of the free memory: other sides, other batches and the loader need some too
 ENDLESS = 10**9
 
 
@@ -53,34 +58,133 @@ class Task:
     work: Path
     score: Score | None = None
 
+    def of_size(self, batch_size: int) -> Self:
+        return replace(self, source=replace(self.source, batch_size=batch_size))
+
     def training(self, steps: int, work: Path) -> Training:
         return Training(self.module, self.recipe, steps, work, self.run, self.backward)
 
 
 def train(task: Task, length: Length) -> list[Row]:
-    """Plan the training, or take up its plan, and train to the end; see `Training.fit`."""
-    plan = plan_of(task, length)
-    tracking.log_params({f"plan.{name}": value for name, value in plan._asdict().items()})
-    training = task.training(plan.steps, task.work)
-    return training.fit(task.source, task.source.epoch_steps, task.score)
+    """Plan the training, or take up its plan, and train to the end; see `Training.fit`.
+
+    Raises:
+        OutOfMemory: names peak, batch size and the batch size that fits; checkpoints are whole.
+    """
+    try:
+        plan = plan_of(task, length)
+        tracking.log_params({f"plan.{name}": value for name, value in plan._asdict().items()})
+        task = task.of_size(plan.batch_size)
+        training = task.training(plan.steps, task.work)
+        return training.fit(task.source, task.source.epoch_steps, task.score)
+    except (MemoryError, RuntimeError) as error:
+        if not memory.ran_out(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step
+    raise _out_of_memory(task)
 
 
 def plan_of(task: Task, length: Length) -> TrainingPlan:
     """The plan of `task`; measured at most once, then read from its work folder."""
-    batch_size = task.source.batch_size
-    if task.recipe.budget_s is None:
+    budget_s, batch_size = task.recipe.budget_s, task.source.batch_size
+    if budget_s is None and batch_size:
         return TrainingPlan(length.steps, batch_size)
     path = task.work / "plan.json"
     if ranks.agreed([path.is_file()])[0]:
         return TrainingPlan(**read_json(path))
-    seconds = task.recipe.budget_s * length.share
-    with _untouched(task.module):
-        steps = int(ranks.agreed([_affordable_steps(task, seconds)])[0])
-    plan = TrainingPlan(steps, batch_size)
+    plan = _measured_plan(task, length)
     if ranks.rank() == 0:
         write_json(path, plan._asdict())
-        print(f"{plan.steps} steps of {plan.batch_size} images for {seconds:g} s", flush=True)
+        of = f" for {budget_s * length.share:g} s" if budget_s else ""
+        print(f"plan: {plan.steps} steps of {plan.batch_size} images{of}", flush=True)
     return plan
+
+
+def _measured_plan(task: Task, length: Length) -> TrainingPlan:
+    """What measuring takes counts in the budget."""
+    started = clock(task.run)
+    with _untouched(task.module):
+        batch_size, steps = task.source.batch_size, length.steps
+        if not batch_size:
+            batch_size = int(ranks.agreed([_fitting_batch(task, LARGEST_BATCH)])[0])
+        if task.recipe.budget_s is not None:
+            seconds = task.recipe.budget_s * length.share
+            measured = _affordable_steps(task.of_size(batch_size), started, seconds)
+            steps = int(ranks.agreed([measured])[0])
+    return TrainingPlan(steps, batch_size)
+
+
+def _fitting_batch(task: Task, at_most: int) -> int:
+    """The largest power of two whose peak, extrapolated from two small batches, leaves room.
+
+    Raises:
+        OutOfMemory: none does.
+    """
+    device = next(task.module.parameters()).device
+    few, more = (images * ranks.count() for images in PROBED)
+    free, growth = memory.free_bytes(device), memory.Growth(device)
+    with growth.watched(), _rehearsal(task) as training:
+        peaks = [_peak_of(training, task, images, growth) for images in (few, more)]
+    an_image = (peaks[1] - peaks[0]) / (more - few)
+    fitting = [
+        size
+        for size in (1 << power for power in range(LARGEST_BATCH.bit_length()))
+        if size <= min(at_most, task.source.images)
+        and size % ranks.count() == 0
+        and peaks[0] + an_image * (size - few) <= ROOM * free
+    ]
+    if not fitting:
+        raise OutOfMemory(
+            f"train.batch_size: no batch fits; {few} images took {_gb(peaks[0])} of {_gb(free)} "
+            "free; lower space.image_sizes or space.interface_width, or free memory"
+        )
+    return fitting[-1]
+
+
+def _peak_of(training: Training, task: Task, images: int, growth: memory.Growth) -> int:
+    """The peak once two steps of so many images of the largest side were taken."""
+    largest = Sides((max(task.source.sides.choices),))
+    for batch in replace(task.source, sides=largest, batch_size=images)(0, 2):
+        training.advance(batch)
+    return growth.bytes()
+
+
+def _out_of_memory(task: Task) -> OutOfMemory:
+    peak = memory.peak_bytes(next(task.module.parameters()).device)
+    size = task.source.batch_size
+    told = f"out of memory at a peak of {_gb(peak)} with train.batch_size {size or 'auto'}"
+    fits = _fitting_after_failure(task, (size or LARGEST_BATCH) // 2)
+    advice = (
+        f"{fits} would fit; set train.batch_size={fits}, or auto"
+        if fits
+        else "no smaller one would fit; lower space.image_sizes or space.interface_width"
+    )
+    return OutOfMemory(f"{told}; {advice}; checkpoints are whole")
+
+
+def _fitting_after_failure(task: Task, at_most: int) -> int:
+    """0 where none fits; with several ranks half, since the others are past measuring."""
+    if ranks.count() > 1:
+        return at_most
+    try:
+        with _untouched(task.module):
+            return _fitting_batch(task, at_most)
+    except (OutOfMemory, MemoryError, RuntimeError):
+        return 0
+
+
+def _gb(size_bytes: float) -> str:
+    return f"{size_bytes / 1e9:.2f} GB"
+
+
+@contextlib.contextmanager
+def _rehearsal(task: Task) -> Iterator[Training]:
+    """A training of the task with an optimizer and a folder of its own."""
+    task.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=task.work) as folder:
+        training = task.training(ENDLESS, Path(folder))
+        training.module.train()
+        yield training
 
 
 @contextlib.contextmanager
@@ -97,13 +201,9 @@ def _untouched(module: nn.Module) -> Iterator[None]:
             module.train(mode)
 
 
-def _affordable_steps(task: Task, seconds: float) -> int:
-    """Times the task on a training of its own; what that takes counts in `seconds`."""
-    started = clock(task.run)
-    task.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=task.work) as scratch:
-        training = task.training(ENDLESS, Path(scratch))
-        training.module.train()
+def _affordable_steps(task: Task, started: float, seconds: float) -> int:
+    """Times the task on a training of its own; `seconds` run since `started`."""
+    with _rehearsal(task) as training:
         step_s = _step_seconds(training, task, seconds * TIMING_SHARE)
         before = clock(task.run)
         training.save()

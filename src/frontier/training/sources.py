@@ -36,7 +36,7 @@ class Sides:
 class BatchSource:
     """`source(start, stop)` yields the batches of those steps; equal seeds, equal batches.
 
-    Of several ranks each gets its rows of them.
+    Of several ranks each gets its rows of them. A `batch_size` of 0 is still to be found.
     """
 
     splits: Sequence[PackedSplit]
@@ -71,9 +71,8 @@ class BatchSource:
 def batch_source(
     splits: Sequence[PackedSplit], recipe: Train, run: Run, sides: Sides
 ) -> BatchSource:
-    return BatchSource(
-        splits, sides, recipe.batch_size, recipe.augment, run.seed, run.loader_workers
-    )
+    size = 0 if recipe.batch_size == "auto" else recipe.batch_size
+    return BatchSource(splits, sides, size, recipe.augment, run.seed, run.loader_workers)
 
 
 def labelled_splits(pack: Path, pseudo_label: Path) -> list[PackedSplit]:

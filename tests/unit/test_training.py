@@ -135,25 +135,77 @@ def test_without_a_whole_checkpoint_training_starts_over(tmp_path):
     assert training(tmp_path).step == 0
 
 
-@pytest.mark.parametrize("poison", ["loss", "gradient"])
-def test_a_non_finite_step_touches_nothing(tmp_path, poison):
+def poison_pixels(value, run, batch):
+    batch.images_BCHW[0, 0, 5, 5] = value
+
+
+def poison_boxes(value, run, batch):
+    batch.boxes_xyxy[1, 2, 3] = value
+
+
+def poison_weight(value, run, batch):
+    with torch.no_grad():
+        next(run.module.parameters())[0] = value
+
+
+def poison_gradient(value, run, batch):
+    parameter = next(run.module.parameters())
+    parameter.register_hook(lambda gradient: torch.full_like(gradient, value))
+
+
+def poison_nothing(value, run, batch):
+    pass
+
+
+def state_of(run):
+    """Every byte that a step may change: weights, batch-norm statistics, EMA, optimizers."""
+    tensors = dict(run.module.state_dict())
+    tensors |= {f"ema {name}": value for name, value in run.ema.average.items()}
+    for name, optimizer in run.optimizers.items():
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name} {index} {key}": value for key, value in slots.items()}
+    return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "poison", [poison_pixels, poison_boxes, poison_weight, poison_gradient, poison_nothing]
+)
+def test_a_non_finite_step_touches_nothing(tmp_path, poison, value):
     run = training(tmp_path)
-    healthy = run.backward
+    run.module.train()
+    for batch in batches(0, 2):
+        run.advance(batch)
+    healthy, before = run.backward, {}
 
     def poisoned(batch):
+        poison(value, run, batch)
+        before.update(state_of(run))
         terms = healthy(batch)
-        if poison == "gradient":
-            next(run.module.parameters()).grad[0] = float("inf")
-            return terms
-        return {**terms, "total": terms["total"] * float("nan")}
+        loss = terms["total"] * (value if poison is poison_nothing else 1.0)
+        return {**terms, "total": loss}
 
     run.backward = poisoned
-    weights = {n: p.detach().clone() for n, p in run.module.named_parameters()}
-    average = {n: t.clone() for n, t in run.ema.average.items()}
-    with pytest.raises(NonFiniteLoss, match=r"step 0.*class_loss.*images \[0, 1\]"):
+    words = r"step 2: .*not finite \(total .*class_loss .*box_loss .*dfl_loss .*images \[0, 1\]"
+    with pytest.raises(NonFiniteLoss, match=words):
+        run.advance(next(batches(2, 3)))
+    after = state_of(run)
+    assert any(name.startswith("muon") for name in before)
+    assert before.keys() == after.keys()
+    for name, kept in before.items():
+        assert kept.numpy().tobytes() == after[name].numpy().tobytes(), name
+    assert run.step == 2
+
+
+@pytest.mark.parametrize("step", [0, 2, 9])
+def test_a_non_finite_loss_ends_the_training_on_any_step(tmp_path, step):
+    run = training(tmp_path)
+    healthy = run.backward
+    spoil = lambda batch: float("nan") if batch.step == step else 1.0  # noqa: E731
+    run.backward = lambda batch: {n: t * spoil(batch) for n, t in healthy(batch).items()}
+    with pytest.raises(NonFiniteLoss, match=f"step {step}:"):
         run.fit(batches, EPOCH)
-    assert all(torch.equal(p, weights[n]) for n, p in run.module.named_parameters())
-    assert all(torch.equal(t, average[n]) for n, t in run.ema.average.items())
+    assert len(run.history) == step // EPOCH
 
 
 def test_learning_rate_warms_up_and_decays():

@@ -1,5 +1,6 @@
 """One training loop for every network here: finite check, clipping, EMA, schedule, exact resume."""
 
+import contextlib
 import copy
 import csv
 import math
@@ -174,21 +175,40 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            terms = self.backward(batch)
-        terms = ranks.sum_step(self.module.parameters(), terms)
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
-        if not torch.isfinite(norm + terms["total"]):
-            image_ids = ranks.gathered(torch.from_numpy(batch.image_ids)).tolist()
-            values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-            raise NonFiniteLoss(
-                f"step {self.step}: loss or gradient is not finite ({values}, gradient norm "
-                f"{norm.item():g}); images {image_ids}; weights are unchanged; "
-                "lower train.learning_rate or look at those images"
-            )
+        with self._statistics_kept_on_error():
+            terms = self._finite_gradients(batch)
         for optimizer in self.optimizers.values():
             optimizer.step()
         self.ema.update(self.step)
+        return terms
+
+    @contextlib.contextmanager
+    def _statistics_kept_on_error(self) -> Iterator[None]:
+        """A forward pass moves batch-norm statistics; a refused step takes that back."""
+        before = [buffer.clone() for buffer in self.module.buffers()]
+        try:
+            yield
+        except Exception:
+            for buffer, kept in zip(self.module.buffers(), before, strict=True):
+                buffer.copy_(kept)
+            raise
+
+    def _finite_gradients(self, batch: TensorBatch) -> Terms:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            terms = self.backward(batch)
+        # a box at infinity meets no anchor and would pass unseen
+        checked = {**terms, "boxes": batch.boxes_xyxy.sum()}
+        terms = ranks.sum_step(self.module.parameters(), checked)
+        boxes = terms.pop("boxes")
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
+        if not torch.isfinite(norm + terms["total"] + boxes):
+            image_ids = ranks.gathered(torch.from_numpy(batch.image_ids)).tolist()
+            values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+            raise NonFiniteLoss(
+                f"step {self.step}: loss, gradient or box is not finite ({values}, gradient norm "
+                f"{norm.item():g}, sum of box corners {boxes.item():g}); images {image_ids}; "
+                "weights are unchanged; lower train.learning_rate or look at those images"
+            )
         return terms
 
     def _sum(self, terms: Terms) -> None:

@@ -28,7 +28,7 @@ from frontier.training.sources import BatchSource, Sides
 
 TIMING_SHARE = 0.05  # of a training's seconds may go into timing it, once the least is done
 LEAST_TIMED = 4  # steps, and every side once
-MOST_TIMED = 16  # steps, and every side four times
+MOST_TIMED = 48  # steps, and every side four times
 LARGEST_BATCH = 64
 PROBED = (2, 4)  # images per rank
 ROOM = 0.8  # of the free memory: other sides, other batches and the loader need some too
@@ -243,13 +243,15 @@ def _step_seconds(training: Training, task: Task, limit_s: float) -> dict[int, f
     most = warmup + max(MOST_TIMED, 4 * len(choices))
     times: dict[int, list[float]] = {side: [] for side in choices}
     started = last = clock(task.run)
-    for step, batch in enumerate(source(0, most)):
+    # endless, so that loading goes on beside the last timed step as it does in training
+    for step, batch in enumerate(source(0, ENDLESS)):
         training.advance(batch)
         now = clock(task.run)
         if step >= warmup:
             times[source.sides(step)].append(now - last)
         last = now
-        if step + 1 >= least and ranks.agreed([now - started > limit_s])[0]:
+        enough = step + 1 >= most or (step + 1 >= least and now - started > limit_s)
+        if ranks.agreed([enough])[0]:
             break
     return {side: sum(own) / len(own) for side, own in times.items()}
 

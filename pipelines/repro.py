@@ -18,6 +18,7 @@ from frontier.errors import (
     DataError,
     FrontierError,
     NonFiniteLoss,
+    OutOfMemory,
     StageFailed,
     StorageError,
     TamperedError,
@@ -36,8 +37,8 @@ PASSING = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.
 BY_NAME = {
     error.__name__: error
     for error in (
-        UsageError, DataError, TamperedError, TargetUnavailable, NonFiniteLoss, StorageError,
-        StageFailed, TransientFailure,
+        UsageError, DataError, TamperedError, TargetUnavailable, NonFiniteLoss, OutOfMemory,
+        StorageError, StageFailed, TransientFailure,
     )
 }  # fmt: skip
 

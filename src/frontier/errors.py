@@ -7,6 +7,7 @@
     ├── TamperedError           exit 65   a file no longer has the SHA-256 its manifest states
     ├── TargetUnavailable       exit 69   this machine cannot run that target; says what to install
     ├── NonFiniteLoss           exit 70   a loss or gradient is NaN or infinite; weights untouched
+    ├── OutOfMemory             exit 71   a training needs more memory than there is
     ├── StageFailed             exit 70   a stage ended with an error
     │   └── TransientFailure    exit 75   the same, from a cause that may pass (a lock, a signal)
     ├── StorageError            exit 74   the disk is full or not writable
@@ -54,6 +55,10 @@ class TargetUnavailable(FrontierError):
 
 class NonFiniteLoss(FrontierError):
     exit_code = 70
+
+
+class OutOfMemory(FrontierError):
+    exit_code = 71
 
 
 class StageFailed(FrontierError):

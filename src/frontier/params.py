@@ -4,11 +4,20 @@ No field has a default: a value that can change a result stands in `params.yaml`
 """
 
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import ruamel.yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from frontier.errors import UsageError
 
@@ -25,6 +34,12 @@ def _known_width(value: float) -> float:
     return value
 
 
+def _known_batch_size(value: object) -> object:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"train.batch_size: must be auto or at least 1 (found {value!r})")
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,6 +49,7 @@ class Run(Section):
     threads: Positive
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
+    loader_workers: Count
 
 
 class Synthetic(Section):
@@ -84,7 +100,8 @@ class Augment(Section):
 
 
 class Train(Section):
-    batch_size: Positive
+    budget_s: PositiveFloat | None
+    batch_size: Annotated[int | Literal["auto"], PlainValidator(_known_batch_size)]
     learning_rate: PositiveFloat
     weight_decay: NonNegative
     warmup_steps: Count
@@ -93,15 +110,23 @@ class Train(Section):
     gradient_clip: PositiveFloat
     class_balance: Fraction
     checkpoint_every: Positive
+    score_every: Count
     augment: Augment
 
 
-class Pretrain(Section):
+class Length(Section):
+    """How long a network is trained: `steps`, or its `share` of `train.budget_s` if set."""
+
     steps: Positive
+    share: Fraction
 
 
-class Teacher(Section):
-    steps: Positive
+class Pretrain(Length):
+    pass
+
+
+class Teacher(Length):
+    pass
 
 
 class PseudoLabel(Section):
@@ -109,8 +134,7 @@ class PseudoLabel(Section):
     ignore_above: Fraction
 
 
-class Supernet(Section):
-    steps: Positive
+class Supernet(Length):
     random_subnets: Count
     distill_weight: NonNegative
 
@@ -126,8 +150,7 @@ class Search(Section):
     baseline: str
 
 
-class Distill(Section):
-    steps: Positive
+class Distill(Length):
     class_weight: NonNegative
     box_weight: NonNegative
     feature_weight: NonNegative
@@ -210,9 +233,21 @@ class Params(Section):
                     f"targets.{name}.like: {target.like!r} is not searched; "
                     f"use one of searched {self.searched}"
                 )
+        problems += self._shares_of_the_budget()
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _shares_of_the_budget(self) -> list[str]:
+        """Every second of a budget belongs to one training; each searched target has a student."""
+        once = {name: getattr(self, name).share for name in ("pretrain", "teacher", "supernet")}
+        students = len(self.searched)
+        total = sum(once.values()) + students * self.distill.share
+        if self.train.budget_s is None or math.isclose(total, 1.0, abs_tol=1e-6):
+            return []
+        listed = [f"{name}.share {share:g}" for name, share in once.items()]
+        listed.append(f"distill.share {self.distill.share:g} x {students} searched target(s)")
+        return [f"train.budget_s: {' + '.join(listed)} is {total:g}; make the shares sum to 1"]
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python tests/bench/accuracy.py --data DIR --budget 1200 --seeds 0 1 2 [--test]
 
-The budget becomes a step count before training, from timed steps; the training then ends by steps.
+The budget becomes a step count as in `train.budget_s`; the training then ends by steps.
 `--test` also scores the test split: once, when the recipe has been chosen on val.
 """
 
@@ -19,13 +19,13 @@ from frontier.metrics import coco_metrics, per_class_ap
 from frontier.models.architecture import Architecture, yolo_nas
 from frontier.models.detector import Detector, cost
 from frontier.models.inference import detect, truth_of
-from frontier.params import Params, load_params
-from frontier.training.loop import Training, training_device
+from frontier.params import Length, Params, load_params
+from frontier.training.loop import training_device
+from frontier.training.plan import Task, train
 from frontier.training.recipes import supervised
-from frontier.training.sources import batch_source, settle
+from frontier.training.sources import Sides, batch_source, settle
 
 ROOT = Path(__file__).parents[2]
-TIMED = 8  # steps, after as many to warm up
 
 
 def architecture(name: str, side: int) -> Architecture:
@@ -33,31 +33,21 @@ def architecture(name: str, side: int) -> Architecture:
     return Architecture.parse(name) if "-" in name else yolo_nas(name[0], float(name[1:]), side)
 
 
-def train(
-    params: Params, given: argparse.Namespace, splits: dict, steps: int
-) -> tuple[Detector, float]:
-    """The trained network and the seconds its steps took."""
+def trained(params: Params, given: argparse.Namespace, splits: dict) -> tuple[Detector, int, float]:
+    """The trained network, its steps and the seconds they took, planning included."""
     device = training_device(params.run)
     torch.manual_seed(params.run.seed)
     detector = Detector(architecture(given.network, given.side), splits["train"].num_classes)
     detector.to(device)
+    source = batch_source([splits["train"]], params.train, params.run, Sides((given.side,)))
+    backward = supervised(detector, params.train)
     with tempfile.TemporaryDirectory() as work:
-        training = Training(
-            detector, params.train, steps, Path(work), params.run,
-            supervised(detector, params.train),
-        )  # fmt: skip
+        task = Task(detector, backward, source, params.train, params.run, Path(work))
         start = time.perf_counter()
-        training.fit(batch_source([splits["train"]], params.train, params.run, given.side))
+        history = train(task, Length(steps=given.steps or 1, share=1.0))
         seconds = time.perf_counter() - start
     settle(detector, splits["train"], given.side)
-    return detector, seconds
-
-
-def affordable(params: Params, given: argparse.Namespace, splits: dict) -> int:
-    """Steps of which the budget is made, from the time of a few."""
-    train(params, given, splits, TIMED)
-    _, seconds = train(params, given, splits, TIMED)
-    return int(given.budget / (seconds / TIMED))
+    return detector, history[-1]["step"], seconds
 
 
 def main() -> None:
@@ -65,15 +55,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--network", default="l0.25")
-    parser.add_argument("--budget", type=float, help="seconds of training")
-    parser.add_argument("--steps", type=int, help="instead of a budget")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--budget", type=float, help="seconds of training")
+    length.add_argument("--steps", type=int, help="instead of a budget")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--recipe", default="{}", help="changes to the recipe, as JSON")
     parser.add_argument("--test", action="store_true")
     given = parser.parse_args()
 
     base = load_params(ROOT / "params.yaml")
-    values = base.train.model_dump() | {"checkpoint_every": 10**9}
+    values = base.train.model_dump() | {"checkpoint_every": 10**9, "budget_s": given.budget}
     changes = json.loads(given.recipe)
     values["augment"] |= changes.pop("augment", {})
     recipe = type(base.train)(**values | changes)
@@ -82,8 +73,7 @@ def main() -> None:
     for seed in given.seeds:
         run = base.run.model_copy(update={"seed": seed})
         params = base.model_copy(update={"run": run, "train": recipe})
-        steps = given.steps or affordable(params, given, splits)
-        detector, seconds = train(params, given, splits, steps)
+        detector, steps, seconds = trained(params, given, splits)
         row = {"network": given.network, "seed": seed, "steps": steps, "recipe": given.recipe}
         row["seconds"] = round(seconds)
         deployed = detector.deploy()

@@ -23,7 +23,7 @@ from frontier.models.detector import Detector, cost
 from frontier.params import load_params
 from frontier.training.loop import TensorBatch, Training, training_device
 from frontier.training.recipes import supervised
-from frontier.training.sources import batch_source
+from frontier.training.sources import Sides, batch_source
 
 ROOT = Path(__file__).parents[2]
 STEPS = 4  # of each layer in a block
@@ -44,7 +44,7 @@ class Layers:
             supervised(self.detector, self.recipe),
         )  # fmt: skip
         self.detector.train()
-        self.batches = batch_source([split], self.recipe, params.run, side)(0, 10**6)
+        self.batches = batch_source([split], self.recipe, params.run, Sides((side,)))(0, 10**6)
         self.batch = TensorBatch(next(self.batches), device, 0)
         self.device = device
 

@@ -18,7 +18,7 @@ from frontier.params import Ingest, Pack, Run, Synthetic, SyntheticPretrain, Val
 from frontier.stages import Inputs, ingest, pack, validate
 
 SMALL = Synthetic(seed=3, train=14, val=4, test=4, unlabelled=3)
-RUN = Run(seed=0, threads=1, device="cpu", precision="float32")
+RUN = Run(seed=0, threads=1, device="cpu", precision="float32", loader_workers=1)
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
 

@@ -20,7 +20,7 @@ from frontier.targets import network, tensorrt
 from tests import sdk
 from tests.standin import CLASSES, load_standin, write_project
 
-RUN = params.Run(seed=0, threads=1, device="cpu", precision="float32")
+RUN = params.Run(seed=0, threads=1, device="cpu", precision="float32", loader_workers=1)
 QUANTIZE = params.Quantize(
     calibration_images=8, calibration_method="minmax", sensitivity_images=12, max_ap_drop=0.01
 )
@@ -155,7 +155,11 @@ def test_the_artifact_is_scored_on_the_test_images(cpu):
     assert [row["name"] for row in scores["per_class"]] == [c["name"] for c in CLASSES]
     assert metrics["AP"] == scores["AP"]
     table = pyarrow.parquet.read_table(out / "detections.parquet").to_pydict()
-    assert {*table} == {"image_id", "file_name", "x1", "y1", "x2", "y2", "score", "label"}
+    corners = {"x1", "y1", "x2", "y2"}
+    assert {*table} == {"image_id", "file_name", *corners, "score", "label", "category_id"}
+    assert {*table["label"]} == {0, 1, 2}
+    own_ids = [CLASSES[label]["category_id"] for label in table["label"]]  # 10, 20, 30: with gaps
+    assert table["category_id"] == own_ids
     assert table["file_name"][0] == f"{table['image_id'][0]}.png"
     curves = read_json(out / "curves.json")
     assert sum(curves["precision_mean"]) / 101 == pytest.approx(scores["AP50"], abs=1e-6)

@@ -9,41 +9,22 @@ from frontier.data.loader import Batch, batches
 from frontier.data.packing import (
     PackedMeta,
     PackedSplit,
-    StoredImages,
     load_split,
     save_meta,
-    stack_targets,
 )
 from frontier.data.transforms import augmented, plain
 from frontier.params import Augment
+from tests.tiny import SIDE, split_of
 
-SIDE = 128
 AUGMENT = Augment(
     scale=(0.6, 1.4), translate=0.15, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.5, paste=2
 )
 STILL = Augment(scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.5, paste=2)
 
 
-def split_of(count: int, first_id: int = 0) -> PackedSplit:
-    """Dark 3:4 images with one bright rectangle each, which is their one box."""
-    rng = np.random.default_rng(first_id)
-    pixels = np.full((count, SIDE, SIDE, 3), 114, np.uint8)
-    parts = []
-    for i in range(count):
-        pixels[i, 16:112] = 0
-        x, y = rng.integers((4, 20), (60, 60))
-        w, h = rng.integers(20, 44, 2)
-        pixels[i, y : y + h, x : x + w] = 255
-        parts.append(([[x, y, x + w, y + h]], [i % 3], [0]))
-    ids = np.arange(first_id, first_id + count)
-    sizes = np.tile([240, 320], (count, 1))
-    images = StoredImages(pixels, np.arange(count))
-    return PackedSplit(images, 3, ids, sizes, *stack_targets(parts))
-
-
 def load(splits: list[PackedSplit], start: int = 0, steps: int = 9, **changed: object) -> list:
     options = {"batch_size": 4, "image_size": lambda step: 64 if step % 2 else 96, "seed": 3}
-    options |= {"augment": AUGMENT, **changed}
+    options |= {"augment": AUGMENT, "workers": 1, **changed}
     return list(batches(splits, start=start, steps=steps, **options))
 
 
@@ -56,6 +37,15 @@ def test_resume_gives_the_tail_across_an_epoch() -> None:
     whole, tail = load(splits), load(splits, start=5)
     assert len(whole) == 9
     assert all(same(a, b) for a, b in zip(whole[5:], tail, strict=True))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_no_batch(workers: int) -> None:
+    splits = [split_of(6), split_of(5, first_id=100)]
+    alone = load(splits, start=2, workers=0)
+    ahead = load(splits, start=2, workers=workers)
+    assert len(alone) == len(ahead) == 7
+    assert all(same(a, b) for a, b in zip(alone, ahead, strict=True))
 
 
 def test_each_epoch_shows_every_image_once_in_its_own_order() -> None:
@@ -91,6 +81,7 @@ def test_closing_early_ends_the_thread() -> None:
         image_size=lambda _: 64,
         augment=None,
         seed=0,
+        workers=2,
         start=0,
         steps=99,
     )

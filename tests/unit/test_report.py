@@ -383,6 +383,14 @@ def test_numbers_are_written_plainly(written: str, expected: str) -> None:
     assert written == expected
 
 
+def test_a_training_of_one_epoch_shows_its_losses() -> None:
+    table: dict[str, list[float | None]] = {"step": [16.0], "epoch": [1.0], "loss": [2.5]}
+    drawn = charts.curves({**table, "AP": [None]})
+    assert [(line["name"], line["mode"]) for line in drawn["data"]] == [("loss", "lines+markers")]
+    assert "yaxis2" not in drawn["layout"]
+    assert "yaxis2" in charts.curves({**table, "AP": [0.25]})["layout"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
 def test_in_a_browser_charts_draw_and_a_phone_does_not_scroll_sideways(

@@ -1,6 +1,7 @@
 """The training loop: exact resume, refused non-finite steps, damaged checkpoints."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,15 @@ import torch
 
 from frontier.data.loader import Batch
 from frontier.errors import NonFiniteLoss
-from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector
 from frontier.models.supernet import Supernet
-from frontier.params import load_params
 from frontier.training.checkpoint import load_newest
 from frontier.training.loop import Training, learning_rate
 from frontier.training.recipes import distilled, sandwich, supervised
+from tests import tiny
+from tests.tiny import PARAMS, RECIPE, RUN, SPACE
 
-PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
-RECIPE = PARAMS.train.model_copy(update={"batch_size": 2, "checkpoint_every": 4, "warmup_steps": 2})
-RUN = PARAMS.run.model_copy(update={"device": "cpu"})
-SPACE = SearchSpace(0.25, (64, 96))
+EPOCH = 3  # steps
 
 
 def batches(start: int, stop: int) -> Iterator[Batch]:
@@ -35,8 +33,7 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
 
 
 def training(work: Path, steps: int = 10) -> Training:
-    torch.manual_seed(0)
-    detector = Detector(SPACE.smallest.at(64), 3)
+    detector = tiny.detector()
     return Training(detector, RECIPE, steps, work, RUN, supervised(detector, RECIPE))
 
 
@@ -53,47 +50,162 @@ def dying(start: int, stop: int) -> Iterator[Batch]:
 
 def test_a_killed_training_ends_as_if_undisturbed(tmp_path):
     whole = training(tmp_path / "a")
-    history = whole.fit(batches)
+    history = whole.fit(batches, EPOCH)
     with pytest.raises(Killed):
-        training(tmp_path / "b").fit(dying)
+        training(tmp_path / "b").fit(dying, EPOCH)
     resumed = training(tmp_path / "b")
     assert resumed.step == 4
-    assert resumed.fit(batches) == history
+    assert resumed.fit(batches, EPOCH) == history
     for name, value in whole.module.state_dict().items():
         assert torch.equal(resumed.module.state_dict()[name], value), name
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
-    training(tmp_path, steps=10).fit(batches)
-    newest, previous = sorted(tmp_path.glob("*.safetensors"), reverse=True)
-    assert load_newest(tmp_path).step == 8
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.write_bytes(content)
-    assert load_newest(tmp_path).step == 4
-    previous.write_bytes(previous.read_bytes()[:-10])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_training_sees_the_same_losses_across_an_epoch(tmp_path, workers):
+    def losses(folder, steps):
+        task = tiny.task(folder, images=22, loader_workers=workers, checkpoint_every=40)
+        run, seen = task.training(48, folder), []
+        run.backward = lambda batch: seen.append(task.backward(batch)) or seen[-1]
+        first = run.step
+        run.module.train()
+        for batch in islice(task.source(first, 48), steps):
+            run.advance(batch)
+            if run.step == 40:
+                run.save()
+        return first, seen
+
+    _, whole = losses(tmp_path / "whole", 48)
+    assert losses(tmp_path / "cut", 42)[0] == 0
+    resumed_at, tail = losses(tmp_path / "cut", 8)
+    assert resumed_at == 40  # 11 steps are an epoch, so step 44 begins the fifth
+    for one, other in zip(whole[40:], tail, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """The folder of a stage that trained to step 13, with checkpoints of steps 8 and 12."""
+    folder = tmp_path_factory.mktemp("work")
+    for name in ("run.json", "plan.json"):  # what lies beside them is no checkpoint
+        (folder / name).write_text("{}")
+    training(folder, steps=13).fit(batches, EPOCH)
+    return folder
+
+
+def test_two_checkpoints_are_kept(checkpoints):
+    assert load_newest(checkpoints).step == 12
+    assert len([*checkpoints.glob("*.safetensors")]) == 2
+    assert (checkpoints / "run.json").is_file()
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_flipped_bit_gives_way_to_the_checkpoint_before(checkpoints, seed):
+    newest = max(checkpoints.glob("*.safetensors"))
+    content = newest.read_bytes()
+    rng = np.random.default_rng(seed)
+    # half of them in the header, where the history and the names of the tensors stand
+    place = int(rng.integers(4096 if seed % 2 else len(content)))
+    damaged = bytearray(content)
+    damaged[place] ^= 1 << int(rng.integers(8))
+    try:
+        newest.write_bytes(damaged)
+        assert load_newest(checkpoints).step == 8
+    finally:
+        newest.write_bytes(content)
+    assert load_newest(checkpoints).step == 12
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999999])
+def test_a_truncated_checkpoint_gives_way_to_the_one_before(checkpoints, share):
+    newest = max(checkpoints.glob("*.safetensors"))
+    content = newest.read_bytes()
+    try:
+        newest.write_bytes(content[: int(len(content) * share)])
+        assert load_newest(checkpoints).step == 8
+    finally:
+        newest.write_bytes(content)
+
+
+def test_without_a_whole_checkpoint_training_starts_over(tmp_path):
+    training(tmp_path, steps=10).fit(batches, EPOCH)
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-10])
     assert load_newest(tmp_path) is None
+    assert training(tmp_path).step == 0
 
 
-@pytest.mark.parametrize("poison", ["loss", "gradient"])
-def test_a_non_finite_step_touches_nothing(tmp_path, poison):
+def poison_pixels(value, run, batch):
+    batch.images_BCHW[0, 0, 5, 5] = value
+
+
+def poison_boxes(value, run, batch):
+    batch.boxes_xyxy[1, 2, 3] = value
+
+
+def poison_weight(value, run, batch):
+    with torch.no_grad():
+        next(run.module.parameters())[0] = value
+
+
+def poison_gradient(value, run, batch):
+    parameter = next(run.module.parameters())
+    parameter.register_hook(lambda gradient: torch.full_like(gradient, value))
+
+
+def poison_nothing(value, run, batch):
+    pass
+
+
+def state_of(run):
+    """Every byte that a step may change: weights, batch-norm statistics, EMA, optimizers."""
+    tensors = dict(run.module.state_dict())
+    tensors |= {f"ema {name}": value for name, value in run.ema.average.items()}
+    for name, optimizer in run.optimizers.items():
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name} {index} {key}": value for key, value in slots.items()}
+    return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "poison", [poison_pixels, poison_boxes, poison_weight, poison_gradient, poison_nothing]
+)
+def test_a_non_finite_step_touches_nothing(tmp_path, poison, value):
     run = training(tmp_path)
-    healthy = run.backward
+    run.module.train()
+    for batch in batches(0, 2):
+        run.advance(batch)
+    healthy, before = run.backward, {}
 
     def poisoned(batch):
+        poison(value, run, batch)
+        before.update(state_of(run))
         terms = healthy(batch)
-        if poison == "gradient":
-            next(run.module.parameters()).grad[0] = float("inf")
-            return terms
-        return {**terms, "total": terms["total"] * float("nan")}
+        loss = terms["total"] * (value if poison is poison_nothing else 1.0)
+        return {**terms, "total": loss}
 
     run.backward = poisoned
-    weights = {n: p.detach().clone() for n, p in run.module.named_parameters()}
-    average = {n: t.clone() for n, t in run.ema.average.items()}
-    with pytest.raises(NonFiniteLoss, match=r"step 0.*class_loss.*images \[0, 1\]"):
-        run.fit(batches)
-    assert all(torch.equal(p, weights[n]) for n, p in run.module.named_parameters())
-    assert all(torch.equal(t, average[n]) for n, t in run.ema.average.items())
+    words = r"step 2: .*not finite \(total .*class_loss .*box_loss .*dfl_loss .*images \[0, 1\]"
+    with pytest.raises(NonFiniteLoss, match=words):
+        run.advance(next(batches(2, 3)))
+    after = state_of(run)
+    assert any(name.startswith("muon") for name in before)
+    assert before.keys() == after.keys()
+    for name, kept in before.items():
+        assert kept.numpy().tobytes() == after[name].numpy().tobytes(), name
+    assert run.step == 2
+
+
+@pytest.mark.parametrize("step", [0, 2, 9])
+def test_a_non_finite_loss_ends_the_training_on_any_step(tmp_path, step):
+    run = training(tmp_path)
+    healthy = run.backward
+    spoil = lambda batch: float("nan") if batch.step == step else 1.0  # noqa: E731
+    run.backward = lambda batch: {n: t * spoil(batch) for n, t in healthy(batch).items()}
+    with pytest.raises(NonFiniteLoss, match=f"step {step}:"):
+        run.fit(batches, EPOCH)
+    assert len(run.history) == step // EPOCH
 
 
 def test_learning_rate_warms_up_and_decays():
@@ -109,7 +221,7 @@ def test_sandwich_and_distilled_steps_learn(tmp_path):
     supernet = Supernet(SPACE, 3)
     before = supernet.store["backbone/stem/conv3/weight"].detach().clone()
     run = Training(supernet, RECIPE, 2, tmp_path / "s", RUN, sandwich(supernet, RECIPE, 2, 1.0, 0))
-    history = run.fit(batches)
+    history = run.fit(batches, EPOCH)
     assert history[-1]["subnet_loss"] > 0
     assert not torch.equal(before, supernet.store["backbone/stem/conv3/weight"])
 
@@ -117,7 +229,7 @@ def test_sandwich_and_distilled_steps_learn(tmp_path):
     run = Training(
         student, RECIPE, 2, tmp_path / "d", RUN, distilled(student, teacher, RECIPE, PARAMS.distill)
     )
-    history = run.fit(batches)
+    history = run.fit(batches, EPOCH)
     assert history[-1]["taught_loss"] > 0
     assert history[-1]["feature_loss"] > 0
 

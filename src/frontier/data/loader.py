@@ -15,7 +15,7 @@ from frontier.data.pasting import Cutouts, pasted
 from frontier.data.transforms import Sample, augmented, plain
 from frontier.params import Augment
 
-AHEAD = 3  # batches prepared while one is trained on
+AHEAD = 2  # batches prepared beyond those that the threads are at
 
 
 class Batch(NamedTuple):
@@ -35,30 +35,37 @@ def batches(
     image_size: Callable[[int], int],
     augment: Augment | None,
     seed: int,
+    workers: int,
     start: int,
     steps: int,
+    rows: range | None = None,
 ) -> Iterator[Batch]:
-    """Batches `start`..`steps - 1`, prepared by one thread ahead of their use.
+    """Batches `start`..`steps - 1`, the same whatever the number of `workers`.
 
     Args:
         splits: seen as one list of images.
         image_size: side in pixels of the batch of a step.
         augment: None gives the stored images, resized.
+        workers: threads that prepare batches ahead of their use; 0 prepares each when asked for.
         steps: the total, counted from 0 also when `start` is later.
+        rows: which of a batch's images to prepare; None means all.
     """
     cv2.setNumThreads(1)
-    source = _Source(splits, batch_size, augment, seed)
+    source = _Source(splits, batch_size, rows or range(batch_size), augment, seed)
+    if not workers:
+        yield from (source.batch(step, image_size(step)) for step in range(start, steps))
+        return
     pending: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(1, "loader") as thread:
+    with ThreadPoolExecutor(workers, "loader") as threads:
         try:
             for step in range(start, steps):
-                pending.append(thread.submit(source.batch, step, image_size(step)))
-                if len(pending) > AHEAD:
+                pending.append(threads.submit(source.batch, step, image_size(step)))
+                if len(pending) > workers + AHEAD:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
-            thread.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
 
 
 def collate(samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:
@@ -77,9 +84,15 @@ def collate(samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:
 
 class _Source:
     def __init__(
-        self, splits: Sequence[PackedSplit], batch_size: int, augment: Augment | None, seed: int
+        self,
+        splits: Sequence[PackedSplit],
+        batch_size: int,
+        rows: range,
+        augment: Augment | None,
+        seed: int,
     ) -> None:
-        self.splits, self.batch_size, self.augment, self.seed = splits, batch_size, augment, seed
+        self.splits, self.batch_size, self.rows = splits, batch_size, rows
+        self.augment, self.seed = augment, seed
         self.ends = np.cumsum([len(split) for split in splits])
         self.total = int(self.ends[-1])
         self.cutouts = Cutouts(splits) if augment and augment.paste else None
@@ -96,7 +109,8 @@ class _Source:
     def batch(self, step: int, side: int) -> Batch:
         """The batch of one step; epochs follow each other without dropping an image."""
         samples, image_ids = [], []
-        for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+        for row in self.rows:
+            position = step * self.batch_size + row
             epoch, within = divmod(position, self.total)
             split, i = self._locate(int(self._order(epoch)[within]))
             samples.append(self._sample(split, i, side, position))

@@ -4,6 +4,7 @@ Lock, read params, verify inputs against their manifests, run into a temporary f
 rename, manifest last. DVC calls it; a stage that is killed goes on from `inputs.work`.
 """
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -14,9 +15,11 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +41,7 @@ from frontier.stages import Declaration, Inputs, declaration, declarations, flat
 
 PR_SET_PDEATHSIG = 1
 LOCK_WAIT_S = 60.0
+RANKS, RANK = (int(os.environ.get(name, "0")) for name in ("WORLD_SIZE", "RANK"))  # of torchrun
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -51,8 +55,12 @@ def main(arguments: list[str]) -> int:
         root = project_root()
         os.chdir(root)
         declared = declaration(root, arguments[0], arguments[1] if arguments[1:] else None)
-        with lock(root / ".work" / "locks" / f"{declared.key}.lock", wait_s=LOCK_WAIT_S):
-            _run(root, declared)
+        with _ranks_joined(declared):
+            if RANK > 0:
+                _run_beside(root, declared)
+                return 0
+            with lock(root / ".work" / "locks" / f"{declared.key}.lock", wait_s=LOCK_WAIT_S):
+                _run(root, declared)
     except (Exception, SystemExit) as error:
         return _report_failure(error)
     return 0
@@ -89,13 +97,44 @@ def _watch(processes: list[str]) -> None:
         time.sleep(0.5)
 
 
+@contextlib.contextmanager
+def _ranks_joined(declared: Declaration) -> Iterator[None]:
+    """One rank per process that torchrun started; without it, nothing and no torch."""
+    if RANKS < 2:
+        yield
+        return
+    if declared.device != "training":
+        raise UsageError(f"{declared.key}: no training; start it without torchrun")
+    from frontier.training import ranks
+
+    with ranks.joined():
+        yield
+
+
+def _wait_for_all_ranks() -> None:
+    if RANKS > 1:
+        from frontier.training import ranks
+
+        ranks.wait_for_all()
+
+
+def _run_beside(root: Path, declared: Declaration) -> None:
+    """What ranks after the first do: train along, and leave record and outputs to the first."""
+    os.environ.pop("FRONTIER_JOURNAL", None)
+    module = _stage_module(declared.name)
+    chosen = select_params(module.Params, load_params(root / "params.yaml"), declared.target)
+    work = _work_folder(root, declared, chosen)
+    _wait_for_all_ranks()
+    with tempfile.TemporaryDirectory() as out:
+        module.run(chosen, Inputs(root, declared.deps, declared.target, work), Path(out))
+
+
 def _run(root: Path, declared: Declaration) -> None:
     started = time.monotonic()
     params = load_params(root / "params.yaml")
     module = _stage_module(declared.name)
     chosen = select_params(module.Params, params, declared.target)
-    digests = verify_inputs(root, declared)
-    work = root / ".work" / declared.key / fingerprint(root, declared, chosen, digests)
+    work = _work_folder(root, declared, chosen)
     work.mkdir(parents=True, exist_ok=True)
     run_id = _run_id(work, declared.key)
     tracking.log_params(flatten(chosen.model_dump(mode="json", by_alias=True)))
@@ -103,6 +142,7 @@ def _run(root: Path, declared: Declaration) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tracking.map_path(partial, root / declared.out)
+    _wait_for_all_ranks()
     try:
         metrics = module.run(chosen, Inputs(root, declared.deps, declared.target, work), partial)
     except BaseException:
@@ -112,6 +152,12 @@ def _run(root: Path, declared: Declaration) -> None:
     _write_records(root, declared, metrics, run_id)
     _forget_other_states(work)
     tracking.log_event("end", metrics=_finite(metrics), seconds=time.monotonic() - started)
+
+
+def _work_folder(root: Path, declared: Declaration, chosen: Section) -> Path:
+    """Where the stage's resumable state lies, its inputs verified."""
+    digests = verify_inputs(root, declared)
+    return root / ".work" / declared.key / fingerprint(root, declared, chosen, digests)
 
 
 def _stage_module(name: str) -> ModuleType:

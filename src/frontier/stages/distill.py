@@ -1,7 +1,7 @@
 """Distil the searched student from the teacher (Hinton et al. 2015, arXiv:1503.02531)."""
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from frontier import tracking
@@ -16,9 +16,11 @@ from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import load_supernet
 from frontier.params import Distill, Run, Section, Train
 from frontier.stages import Inputs
-from frontier.training.loop import Training, training_device, write_history
+from frontier.training.loop import training_device, write_history
+from frontier.training.plan import Task, train
 from frontier.training.recipes import distilled
-from frontier.training.sources import Source, batch_source, labelled_splits, settle
+from frontier.training.scoring import held_out_score
+from frontier.training.sources import BatchSource, Sides, batch_source, labelled_splits, settle
 
 PICTURES, COLUMNS = 16, 4  # of the sheet of training images
 
@@ -37,18 +39,13 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     supernet, classes = load_supernet(inputs.path("supernet"))
     student = supernet.extract(architecture).to(device)
     teacher = fuse(load_detector(inputs.path("teacher")).module).to(device)
-    training = Training(
-        student,
-        params.train,
-        params.distill.steps,
-        inputs.work,
-        params.run,
-        distilled(student, teacher, params.train, params.distill),
-    )
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
-    source = batch_source(splits, params.train, params.run, architecture.image_side)
-    _show(source, params.train.batch_size, [entry["name"] for entry in classes], out)
-    history = training.fit(source)
+    source = batch_source(splits, params.train, params.run, Sides((architecture.image_side,)))
+    _show(source, [entry["name"] for entry in classes], out)
+    backward = distilled(student, teacher, params.train, params.distill)
+    score = held_out_score(splits[0], load_split(pack, "holdout"), architecture.image_side)
+    task = Task(student, backward, source, params.train, params.run, inputs.work, score)
+    history = train(task, params.distill)
     settle(student, splits[0], architecture.image_side)
     save_detector(student, classes, out)
     write_history(history, out / "history.csv")
@@ -58,8 +55,8 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     return {"AP": quality["AP"], "AP50": quality["AP50"], "loss": history[-1]["loss"]}
 
 
-def _show(source: Source, batch_size: int, names: Sequence[str], out: Path) -> None:
+def _show(source: BatchSource, names: Sequence[str], out: Path) -> None:
     """`batches.jpg`: what the training sees first, its faults easier to find than in numbers."""
-    seen = [*source(0, math.ceil(PICTURES / batch_size))]
+    seen = [*replace(source, batch_size=PICTURES)(0, 1)]
     atomic_write(out / "batches.jpg", jpeg(batch_sheet(seen, names, PICTURES, COLUMNS)))
     tracking.log_artifact(out / "batches.jpg", "figures")

@@ -64,7 +64,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     write_json(out / "evaluate.json", result)
     write_json(out / "curves.json", _curves(catalog, split, found["bundle"]))
     tracking.log_artifact(out / "curves.json")
-    _write_detections(split, found["bundle"], out / "detections.parquet")
+    _write_detections(catalog, split, found["bundle"], out / "detections.parquet")
     numbers = {n: value for n, value in scores["bundle"].items() if isinstance(value, float)}
     return {**numbers, "AP_float": scores["float_bundle"]["AP"]}
 
@@ -121,12 +121,16 @@ def _curves(catalog: Catalog, split: CatalogSplit, detections: Detections) -> di
     }
 
 
-def _write_detections(split: CatalogSplit, detections: Detections, path: Path) -> None:
+def _write_detections(
+    catalog: Catalog, split: CatalogSplit, detections: Detections, path: Path
+) -> None:
+    """Boxes in pixels of the image; `category_id` as in the user's own file."""
     import pyarrow
     import pyarrow.parquet
 
     pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
     names = dict(zip(split.image_ids.tolist(), split.file_names, strict=True))
+    category_ids = np.array([entry["category_id"] for entry in catalog.classes], np.int64)
     sides = {name: detections.boxes_xyxy[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
     columns = {
         "image_id": detections.image_id,
@@ -134,5 +138,6 @@ def _write_detections(split: CatalogSplit, detections: Detections, path: Path) -
         **sides,
         "score": detections.scores,
         "label": detections.labels,
+        "category_id": category_ids[detections.labels],
     }
     pa.parquet.write_table(pa.table(columns), path)

@@ -7,9 +7,10 @@ from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector, save_detector
 from frontier.params import Pretrain, Run, Section, Space, Train
 from frontier.stages import Inputs
-from frontier.training.loop import Training, training_device, write_history
+from frontier.training.loop import training_device, write_history
+from frontier.training.plan import Task, train
 from frontier.training.recipes import supervised
-from frontier.training.sources import batch_source, random_side, settle
+from frontier.training.sources import Sides, batch_source, settle
 
 
 class Params(Section):
@@ -25,18 +26,13 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     space = SearchSpace(params.space.interface_width, tuple(params.space.image_sizes))
     classes = load_meta(pack).classes
     detector = Detector(space.largest, len(classes)).to(device)
-    training = Training(
-        detector,
-        params.train,
-        params.pretrain.steps,
-        inputs.work,
-        params.run,
-        supervised(detector, params.train),
-    )
-    side = random_side(space.image_sides, params.run.seed)
     split = load_split(pack, "train")
-    history = training.fit(batch_source([split], params.train, params.run, side))
+    sides = Sides(space.image_sides, params.run.seed)
+    source = batch_source([split], params.train, params.run, sides)
+    backward = supervised(detector, params.train)
+    task = Task(detector, backward, source, params.train, params.run, inputs.work)
+    history = train(task, params.pretrain)
     settle(detector, split, space.largest.image_side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")
-    return {"steps": params.pretrain.steps, "loss": history[-1]["loss"]}
+    return {"steps": history[-1]["step"], "loss": history[-1]["loss"]}

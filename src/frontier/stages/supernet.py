@@ -5,15 +5,18 @@ It starts from the teacher, which is the trained largest network: large first, t
 
 from pathlib import Path
 
+from frontier.data.packing import load_split
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import load_detector
 from frontier.models.supernet import Supernet, save_supernet
 from frontier.params import Run, Section, Space, Train
 from frontier.params import Supernet as SupernetParams
 from frontier.stages import Inputs
-from frontier.training.loop import Training, training_device, write_history
+from frontier.training.loop import training_device, write_history
+from frontier.training.plan import Task, train
 from frontier.training.recipes import sandwich
-from frontier.training.sources import batch_source, labelled_splits, random_side
+from frontier.training.scoring import held_out_score
+from frontier.training.sources import Sides, batch_source, labelled_splits
 
 
 class Params(Section):
@@ -37,12 +40,17 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         params.supernet.distill_weight,
         params.run.seed,
     )
-    training = Training(
-        supernet, params.train, params.supernet.steps, inputs.work, params.run, backward
-    )
-    splits = labelled_splits(inputs.path("pack/main"), inputs.path("pseudo_label"))
-    side = random_side(space.image_sides, params.run.seed + 2)
-    history = training.fit(batch_source(splits, params.train, params.run, side))
+    pack, largest = inputs.path("pack/main"), space.largest
+    splits = labelled_splits(pack, inputs.path("pseudo_label"))
+    sides = Sides(space.image_sides, params.run.seed + 2)
+    source = batch_source(splits, params.train, params.run, sides)
+    score = held_out_score(splits[0], load_split(pack, "holdout"), largest.image_side)
+
+    def score_largest(supernet: Supernet) -> float:
+        return score(supernet.extract(largest).to(device))
+
+    task = Task(supernet, backward, source, params.train, params.run, inputs.work, score_largest)
+    history = train(task, params.supernet)
     save_supernet(supernet, teacher.classes, out)
     write_history(history, out / "history.csv")
     last = history[-1]

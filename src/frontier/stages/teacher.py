@@ -11,9 +11,11 @@ from frontier.models.inference import detect, truth_of
 from frontier.models.transfer import transfer
 from frontier.params import Run, Section, Space, Teacher, Train
 from frontier.stages import Inputs
-from frontier.training.loop import Training, training_device, write_history
+from frontier.training.loop import training_device, write_history
+from frontier.training.plan import Task, train
 from frontier.training.recipes import supervised
-from frontier.training.sources import batch_source, random_side, settle
+from frontier.training.scoring import held_out_score
+from frontier.training.sources import Sides, batch_source, settle
 
 
 class Params(Section):
@@ -32,17 +34,13 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     kept = transfer(pretrained, detector, classes)
     tracking.log_params({"classes_kept_from_pretraining": ", ".join(kept) or "none"})
     detector.to(device)
-    training = Training(
-        detector,
-        params.train,
-        params.teacher.steps,
-        inputs.work,
-        params.run,
-        supervised(detector, params.train),
-    )
-    side = random_side(params.space.image_sizes, params.run.seed + 1)
     split = load_split(pack, "train")
-    history = training.fit(batch_source([split], params.train, params.run, side))
+    sides = Sides(tuple(params.space.image_sizes), params.run.seed + 1)
+    source = batch_source([split], params.train, params.run, sides)
+    backward = supervised(detector, params.train)
+    score = held_out_score(split, load_split(pack, "holdout"), detector.architecture.image_side)
+    task = Task(detector, backward, source, params.train, params.run, inputs.work, score)
+    history = train(task, params.teacher)
     settle(detector, split, detector.architecture.image_side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")

@@ -1,16 +1,18 @@
-"""Resumable training state: safetensors for tensors, JSON for the rest, a digest over both.
+"""Resumable training state: one safetensors file, its digest in its name.
 
-Batches and augmentation depend on (seed, step) alone, so no random state needs saving: the step is
-enough to go on exactly.
+Tensors are stored as such, the rest as JSON in the file's metadata, so that one digest covers both
+and one rename commits both. Batches and augmentation depend on (seed, step) alone, so no random
+state needs saving: the step is enough to go on exactly.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from frontier.files import atomic_write, read_json, sha256, write_json
+from frontier.files import atomic_write, sha256
 
 KEEP = 2
 
@@ -25,28 +27,28 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write one checkpoint; older ones beyond the newest `KEEP` go once it is complete."""
     from safetensors.torch import save as serialise
 
-    content = serialise({name: t.detach().contiguous() for name, t in checkpoint.tensors.items()})
-    path = folder / f"{checkpoint.step:08d}.safetensors"
-    atomic_write(path, content)
+    content = serialise(
+        {name: t.detach().contiguous() for name, t in checkpoint.tensors.items()},
+        {"step": str(checkpoint.step), "state": json.dumps(checkpoint.state)},
+    )
     digest = hashlib.sha256(content).hexdigest()
-    description = {"step": checkpoint.step, "sha256": digest, "state": checkpoint.state}
-    write_json(path.with_suffix(".json"), description)
-    for stale in sorted(folder.glob("*.json"))[:-KEEP]:
+    atomic_write(folder / f"{checkpoint.step:08d}-{digest}.safetensors", content)
+    for stale in _newest_first(folder)[KEEP:]:
         stale.unlink()
-        stale.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint whose bytes are what was written; None if there is none."""
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    for description_path in sorted(folder.glob("*.json"), reverse=True):
-        path = description_path.with_suffix(".safetensors")
-        try:
-            description = read_json(description_path)
-            whole = sha256(path) == description["sha256"]
-        except (OSError, ValueError, KeyError):
-            continue
-        if whole:
-            return Checkpoint(description["step"], load_file(path), description["state"])
+    for path in _newest_first(folder):
+        if sha256(path) == path.stem.partition("-")[2]:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["state"]))
     return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"), reverse=True)

@@ -1,9 +1,12 @@
 """One training loop for every network here: finite check, clipping, EMA, schedule, exact resume."""
 
+import contextlib
+import copy
 import csv
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +16,16 @@ from frontier.data.loader import Batch
 from frontier.errors import NonFiniteLoss
 from frontier.models.detector import anchor_points
 from frontier.params import Run, Train
+from frontier.training import ranks
 from frontier.training.checkpoint import Checkpoint, load_newest, save
 from frontier.training.losses import Grid
 from frontier.training.optimizer import optimizers
+from frontier.training.pace import Pace
 
-LOG_EVERY = 10
+PROGRESS_EVERY = 10  # steps
 Terms = dict[str, Tensor]
+Row = dict[str, float]
+Score = Callable[[Any], float]  # of a module like the one trained
 
 
 class TensorBatch:
@@ -47,7 +54,7 @@ def training_device(run: Run) -> torch.device:
         # filling fresh memory guards against reading it unwritten; it costs 15 % of a step here
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return torch.device("cpu")
-    return torch.device("cuda")
+    return ranks.own_gpu()
 
 
 def learning_rate(step: int, steps: int, recipe: Train) -> float:
@@ -80,9 +87,10 @@ class EMA:
         )
 
     @torch.no_grad()
-    def copy_to_module(self) -> None:
+    def copy_to(self, module: nn.Module) -> None:
+        state = module.state_dict()
         for name, average in self.average.items():
-            self.live[name].copy_(average)
+            state[name].copy_(average)
 
 
 class Training:
@@ -112,79 +120,157 @@ class Training:
         self.backward = backward
         self.optimizers = optimizers(module, recipe.learning_rate, recipe.weight_decay)
         self.ema = EMA(module, recipe.ema_decay)
-        self.history: list[dict[str, float]] = []
+        self.history: list[Row] = []
         self.step = 0
+        self.sums: Terms = {}  # of the loss terms since the last row
+        self.summed = 0
         self._resume()
 
-    def fit(self, batches: Callable[[int, int], Iterator[Batch]]) -> list[dict[str, float]]:
+    def fit(
+        self,
+        batches: Callable[[int, int], Iterator[Batch]],
+        epoch_steps: int,
+        score: Score | None = None,
+    ) -> list[Row]:
         """Train to the last step; `batches(start, stop)` yields those of steps start to stop - 1.
 
+        Args:
+            epoch_steps: steps in which every image is seen about once.
+            score: gives the AP of a copy of the module, every `score_every` epochs.
+
         Returns:
-            One row per `LOG_EVERY` steps or checkpoint: step, lr and the mean of each loss term.
+            One row per epoch, and one at the last step: step, epoch, lr, the mean of each loss
+            term, and AP where it was scored.
 
         Raises:
             NonFiniteLoss: names step, images and terms; weights and EMA are as before the step.
         """
         self.module.train()
-        pending: list[Terms] = []
+        pace = Pace(self.device, self.step, self.steps)
         for batch in batches(self.step, self.steps):
-            lr = learning_rate(self.step, self.steps, self.recipe)
-            pending.append(self._train_step(TensorBatch(batch, self.device, self.step), lr))
-            self.step += 1
-            saves = self.step % self.recipe.checkpoint_every == 0
-            # a row ends at every checkpoint, so that a resumed history equals an undisturbed one
-            if saves or self.step % LOG_EVERY == 0 or self.step == self.steps:
-                self._log(pending, lr)
-                pending = []
-            if saves and self.step < self.steps:
-                self._save()
-        self.ema.copy_to_module()
+            self._sum(self.advance(batch))
+            pace.images += len(batch.image_ids) * ranks.count()
+            if self.step % epoch_steps == 0 or self.step == self.steps:
+                self._end_epoch(epoch_steps, score, pace)
+            elif self.step % PROGRESS_EVERY == 0:
+                self._report(self._means()["total"])
+            if self.step % self.recipe.checkpoint_every == 0 and self.step < self.steps:
+                self.save()
+        self.ema.copy_to(self.module)
         self.module.eval()
         return self.history
+
+    def advance(self, batch: Batch) -> Terms:
+        """Train one step; the module must be in training mode."""
+        lr = self._learning_rate(self.step)
+        terms = self._train_step(TensorBatch(batch, self.device, self.step), lr)
+        self.step += 1
+        return terms
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(step, self.steps, self.recipe)
 
     def _train_step(self, batch: TensorBatch, lr: float) -> Terms:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            terms = self.backward(batch)
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
-        if not torch.isfinite(norm + terms["total"]):
-            values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-            raise NonFiniteLoss(
-                f"step {self.step}: loss or gradient is not finite ({values}, gradient norm "
-                f"{norm.item():g}); images {batch.image_ids.tolist()}; weights are unchanged; "
-                "lower train.learning_rate or look at those images"
-            )
+        with self._statistics_kept_on_error():
+            terms = self._finite_gradients(batch)
         for optimizer in self.optimizers.values():
             optimizer.step()
         self.ema.update(self.step)
         return terms
 
-    def _log(self, pending: list[Terms], lr: float) -> None:
-        means = {
-            name: float(torch.stack([terms[name] for terms in pending]).mean())
-            for name in pending[0]
-        }
-        row = {"lr": lr, "loss": means.pop("total"), **means}
-        self.history.append({"step": self.step, **row})
-        tracking.log_metrics(row, step=self.step)
-        tracking.log_progress(self.step, self.steps, f"loss {row['loss']:.3f}")
+    @contextlib.contextmanager
+    def _statistics_kept_on_error(self) -> Iterator[None]:
+        """A forward pass moves batch-norm statistics; a refused step takes that back."""
+        before = [buffer.clone() for buffer in self.module.buffers()]
+        try:
+            yield
+        except Exception:
+            for buffer, kept in zip(self.module.buffers(), before, strict=True):
+                buffer.copy_(kept)
+            raise
 
-    def _save(self) -> None:
+    def _finite_gradients(self, batch: TensorBatch) -> Terms:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            terms = self.backward(batch)
+        # a box at infinity meets no anchor and would pass unseen
+        checked = {**terms, "boxes": batch.boxes_xyxy.sum()}
+        terms = ranks.sum_step(self.module.parameters(), checked)
+        boxes = terms.pop("boxes")
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
+        if not torch.isfinite(norm + terms["total"] + boxes):
+            image_ids = ranks.gathered(torch.from_numpy(batch.image_ids)).tolist()
+            values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+            raise NonFiniteLoss(
+                f"step {self.step}: loss, gradient or box is not finite ({values}, gradient norm "
+                f"{norm.item():g}, sum of box corners {boxes.item():g}); images {image_ids}; "
+                "weights are unchanged; lower train.learning_rate or look at those images"
+            )
+        return terms
+
+    def _sum(self, terms: Terms) -> None:
+        # in float64, which JSON carries exactly, so that a resumed mean equals an undisturbed one
+        self.sums = {n: t.double() + self.sums.get(n, 0.0) for n, t in terms.items()}
+        self.summed += 1
+
+    def _means(self) -> dict[str, float]:
+        return {name: float(total) / self.summed for name, total in self.sums.items()}
+
+    def _end_epoch(self, epoch_steps: int, score: Score | None, pace: Pace) -> None:
+        """Write the row; speed and memory are told, but stand in no row: rows are repeatable."""
+        measured = pace.numbers()
+        epoch = math.ceil(self.step / epoch_steps)
+        every, whole = self.recipe.score_every, self.step % epoch_steps == 0
+        due = every > 0 and whole and epoch % every == 0
+        means = self._means()
+        numbers = {"lr": self._learning_rate(self.step - 1), "loss": means.pop("total"), **means}
+        if score and due and ranks.rank() == 0:
+            numbers |= self.score(score)
+        self.history.append({"step": self.step, "epoch": epoch, **numbers})
+        self.sums, self.summed = {}, 0
+        tracking.log_metrics({"epoch": epoch, **numbers, **measured}, step=self.step)
+        self._report(numbers["loss"])
+        of = math.ceil(self.steps / epoch_steps)
+        shown = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+        if ranks.rank() == 0:
+            print(f"epoch {epoch}/{of}  {shown}  {pace.told(measured, self.step)}", flush=True)
+        pace.restart()
+
+    def _report(self, loss: float) -> None:
+        tracking.log_progress(self.step, self.steps, f"loss {loss:.3f}")
+
+    def score(self, score: Score) -> dict[str, float]:
+        """`AP` of the averaged weights, on a copy; nothing where the images hold no box."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # building layers draws weights
+            average = copy.deepcopy(self.module)
+            self.ema.copy_to(average)
+            ap = score(average)
+        return {"AP": ap} if ap >= 0 else {}
+
+    def save(self) -> None:
+        """Write a checkpoint from which a training with the same folder goes on; rank 0 does."""
+        if ranks.rank() > 0:
+            return
         tensors = {f"model/{n}": t for n, t in self.module.state_dict().items()}
         tensors |= {f"ema/{n}": t.clone() for n, t in self.ema.average.items()}
         for name, optimizer in self.optimizers.items():
-            for index, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"{name}/{index}/{key}": t.clone() for key, t in state.items()}
-        save(self.work, Checkpoint(self.step, tensors, {"history": self.history}))
+            for index, slots in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}/{index}/{key}": t.clone() for key, t in slots.items()}
+        sums = {name: float(total) for name, total in self.sums.items()}
+        state = {"history": self.history, "sums": sums, "summed": self.summed}
+        save(self.work, Checkpoint(self.step, tensors, state))
 
     def _resume(self) -> None:
         checkpoint = load_newest(self.work)
         if checkpoint is None:
             return
-        self.step, self.history = checkpoint.step, checkpoint.state["history"]
+        self.step, state = checkpoint.step, checkpoint.state
+        self.history, self.summed = state["history"], state["summed"]
+        self.sums = {n: torch.tensor(v, dtype=torch.float64) for n, v in state["sums"].items()}
         parts: dict[str, dict[str, Tensor]] = {n: {} for n in ("model", "ema", *self.optimizers)}
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition("/")
@@ -193,16 +279,16 @@ class Training:
         for name, average in self.ema.average.items():
             average.copy_(parts["ema"][name])
         for part, optimizer in self.optimizers.items():
-            state: dict[int, dict[str, Tensor]] = {}
+            slots: dict[int, dict[str, Tensor]] = {}
             for name, tensor in parts[part].items():
                 index, _, key = name.partition("/")
-                state.setdefault(int(index), {})[key] = tensor
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+                slots.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
 
 
-def write_history(history: list[dict[str, float]], path: Path) -> None:
-    """`history.csv`: one row per logged step."""
-    columns = list(dict.fromkeys(key for row in history for key in row)) or ["step", "loss"]
+def write_history(history: list[Row], path: Path) -> None:
+    """`history.csv`: one line per row; a blank AP was not scored."""
+    columns = [*(name for name in history[0] if name != "AP"), "AP"]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from frontier.models.detector import REG_MAX, Outputs, decode_boxes, expected_distances
 from frontier.training.assigner import TINY, Assignment, assign
+from frontier.training.ranks import total
 
 CLASS_WEIGHT = 1.0
 BOX_WEIGHT = 2.5
@@ -97,6 +98,7 @@ def class_weights(assignment: Assignment, num_classes: int, balance: float) -> T
     """
     boxes = assignment.shares.new_zeros(num_classes)
     boxes.index_add_(0, assignment.labels.flatten(), assignment.shares.flatten())
+    boxes = total(boxes)
     present = (boxes > 0).sum()
     share = boxes / boxes.sum().clamp_min(TINY)
     weights = (share * present).clamp_min(TINY).pow(-balance).clamp_max(MAX_CLASS_WEIGHT)
@@ -121,11 +123,11 @@ def detection_losses(
     counted = torch.where(assignment.ignored, 0.0, 1.0)[..., None]
     own = F.one_hot(assignment.labels, logits.shape[-1]).bool()
     elementwise = elementwise * torch.where(own, by_class[..., None], 1.0) * counted
-    class_loss = elementwise.sum() / assignment.scores.sum().clamp_min(1.0)
+    class_loss = elementwise.sum() / total(assignment.scores.sum()).clamp_min(1.0)
 
     where = assignment.positive
     weight = (assignment.shares * by_class)[where]
-    normaliser = weight.sum().clamp_min(1.0)
+    normaliser = total(weight.sum()).clamp_min(1.0)
     true_boxes = assignment.boxes_xyxy[where]
     image, anchor = where.nonzero(as_tuple=True)
     bins = outputs.bins[image, anchor].float()
@@ -155,7 +157,7 @@ def taught_losses(
 
     Reference: GFL (arXiv:2006.04388) equation 6; LD, Zheng et al. 2022 (arXiv:2102.12252).
     """
-    normaliser = assignment.scores.sum().clamp_min(1.0)
+    normaliser = total(assignment.scores.sum()).clamp_min(1.0)
     soft = teacher.logits.detach().float().sigmoid()
     logits = outputs.logits.float()
     focus = (soft - logits.detach().sigmoid()).abs().pow(2)

@@ -11,6 +11,7 @@ from frontier.models.architecture import Architecture
 from frontier.models.detector import Detector, Outputs
 from frontier.models.supernet import Supernet
 from frontier.params import Distill, Train
+from frontier.training import ranks
 from frontier.training.assigner import Assignment
 from frontier.training.loop import TensorBatch, Terms
 from frontier.training.losses import Losses, assignment_of, detection_losses, taught_losses
@@ -108,7 +109,7 @@ def distilled(
             class_weight=weights.class_weight,
             box_weight=weights.box_weight,
         )
-        features = feature_distance(outputs, taught_by)
+        features = feature_distance(outputs, taught_by) / ranks.count()
         total = losses.total + taught + weights.feature_weight * features
         total.backward()
         terms = _terms(losses, taught_loss=taught, feature_loss=features)

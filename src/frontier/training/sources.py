@@ -1,7 +1,8 @@
 """From a packed dataset to the batches of a training."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,49 +12,67 @@ from frontier.data.loader import Batch, batches
 from frontier.data.packing import PackedSplit, load_split
 from frontier.models.detector import Detector
 from frontier.models.supernet import recalibrate
-from frontier.params import Run, Train
+from frontier.params import Augment, Run, Train
+from frontier.training import ranks
 
 RECALIBRATION_BATCHES = 16
 RECALIBRATION_BATCH = 16
 
-Source = Callable[[int, int], Iterator[Batch]]
+
+@dataclass(frozen=True)
+class Sides:
+    """The input side of each step, pixels: drawn from (seed, step), or in turn without a seed."""
+
+    choices: tuple[int, ...]
+    seed: int | None = None
+
+    def __call__(self, step: int) -> int:
+        if self.seed is None:
+            return self.choices[step % len(self.choices)]
+        return int(np.random.default_rng((self.seed, step, 1)).choice(self.choices))
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """`source(start, stop)` yields the batches of those steps; equal seeds, equal batches.
+
+    Of several ranks each gets its rows of them. A `batch_size` of 0 is still to be found.
+    """
+
+    splits: Sequence[PackedSplit]
+    sides: Sides
+    batch_size: int
+    augment: Augment
+    seed: int
+    workers: int
+
+    def __call__(self, start: int, stop: int) -> Iterator[Batch]:
+        return batches(
+            self.splits,
+            batch_size=self.batch_size,
+            image_size=self.sides,
+            augment=self.augment,
+            seed=self.seed,
+            workers=self.workers,
+            start=start,
+            steps=stop,
+            rows=ranks.own_rows(self.batch_size),
+        )
+
+    @property
+    def images(self) -> int:
+        return sum(len(split) for split in self.splits)
+
+    @property
+    def epoch_steps(self) -> int:
+        return math.ceil(self.images / self.batch_size)
 
 
 def batch_source(
-    splits: Sequence[PackedSplit], recipe: Train, run: Run, side: int | Callable[[int], int]
-) -> Source:
-    """`source(start, stop)` yields the batches of those steps; equal seeds, equal batches."""
-    side_of = side if callable(side) else lambda step: side
-    return partial(_between, splits=splits, recipe=recipe, seed=run.seed, side_of=side_of)
-
-
-def _between(
-    start: int,
-    stop: int,
-    *,
-    splits: Sequence[PackedSplit],
-    recipe: Train,
-    seed: int,
-    side_of: Callable[[int], int],
-) -> Iterator[Batch]:
-    return batches(
-        splits,
-        batch_size=recipe.batch_size,
-        image_size=side_of,
-        augment=recipe.augment,
-        seed=seed,
-        start=start,
-        steps=stop,
-    )
-
-
-def random_side(sides: Sequence[int], seed: int) -> Callable[[int], int]:
-    """The input side of each step, drawn from (seed, step)."""
-
-    def side_of(step: int) -> int:
-        return int(np.random.default_rng((seed, step, 1)).choice(sides))
-
-    return side_of
+    splits: Sequence[PackedSplit], recipe: Train, run: Run, sides: Sides
+) -> BatchSource:
+    size = 0 if recipe.batch_size == "auto" else recipe.batch_size
+    return BatchSource(splits, sides, size, recipe.augment, run.seed, run.loader_workers)
 
 
 def labelled_splits(pack: Path, pseudo_label: Path) -> list[PackedSplit]:
@@ -75,6 +94,7 @@ def plain_images(
         image_size=lambda _: side,
         augment=None,
         seed=0,
+        workers=0,
         start=0,
         steps=count,
     )

@@ -385,10 +385,10 @@ def test_numbers_are_written_plainly(written: str, expected: str) -> None:
 
 def test_a_training_of_one_epoch_shows_its_losses() -> None:
     table: dict[str, list[float | None]] = {"step": [16.0], "epoch": [1.0], "loss": [2.5]}
-    drawn = charts.curves({**table, "AP": [None]})
+    drawn = training.chart({**table, "AP": [None]})
     assert [(line["name"], line["mode"]) for line in drawn["data"]] == [("loss", "lines+markers")]
-    assert "yaxis2" not in drawn["layout"]
-    assert "yaxis2" in charts.curves({**table, "AP": [0.25]})["layout"]
+    scored = training.chart({**table, "AP": [0.25]})
+    assert [line["name"] for line in scored["data"]] == ["loss", "AP"]
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def main() -> None:
     length.add_argument("--budget", type=float, help="seconds of training")
     length.add_argument("--steps", type=int, help="instead of a budget")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, help="1 lets several trainings share a machine")
     parser.add_argument("--recipe", default="{}", help="changes to the recipe, as JSON")
     parser.add_argument("--test", action="store_true")
     given = parser.parse_args()
@@ -71,7 +72,8 @@ def main() -> None:
     scored = ["val", "test"] if given.test else ["val"]
     splits = {name: packed(given.data, name, given.side) for name in ["train", *scored]}
     for seed in given.seeds:
-        run = base.run.model_copy(update={"seed": seed})
+        threads = given.threads or base.run.threads
+        run = base.run.model_copy(update={"seed": seed, "threads": threads})
         params = base.model_copy(update={"run": run, "train": recipe})
         detector, steps, seconds = trained(params, given, splits)
         row = {"network": given.network, "seed": seed, "steps": steps, "recipe": given.recipe}

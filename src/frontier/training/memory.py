@@ -1,16 +1,12 @@
 """Memory of a training: what is free, the most that was taken, and whether it ran out."""
 
-import contextlib
 import resource
-import threading
-from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import torch
 
 from frontier.training import ranks
-
-SAMPLED_S = 0.002
 
 
 def free_bytes(device: torch.device) -> int:
@@ -26,49 +22,28 @@ def free_bytes(device: torch.device) -> int:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory so far: of tensors on a GPU, resident of this process on a CPU."""
+    """The most memory since the last `Growth`: of tensors on a GPU, resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 class Growth:
-    """The most memory that came on top of what was held at the start of `watched`."""
+    """The most memory that came on top of what was held when this was made."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._process = psutil.Process()
-        self._start = self._most = self._held()
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """On a CPU a thread watches: the kernel's own peak may be older than this."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            yield
-            return
-        ended = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(ended,), daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._start = torch.cuda.memory_allocated(device)
+        else:
+            # the kernel keeps the peak itself, and starts anew when asked (proc(5), clear_refs)
+            Path("/proc/self/clear_refs").write_text("5")
+            self._start = psutil.Process().memory_info().rss
 
     def bytes(self) -> int:
-        if self.device.type == "cuda":
-            self._most = peak_bytes(self.device)
-        return self._most - self._start
-
-    def _watch(self, ended: threading.Event) -> None:
-        while not ended.wait(SAMPLED_S):
-            self._most = max(self._most, self._held())
-
-    def _held(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.memory_allocated(self.device)
-        return int(self._process.memory_info().rss)
+        return peak_bytes(self.device) - self._start
 
 
 def ran_out(error: BaseException) -> bool:

@@ -136,6 +136,8 @@ def served(project: Path) -> Iterator["subprocess.Popen[bytes]"]:
             env=checkout.environment(project),
             stdout=log,
             stderr=subprocess.STDOUT,
+            # tests run in the background have SIGINT ignored, and so would this process
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     wait(lambda: ask(project, "automations"), process, 240)
     yield process

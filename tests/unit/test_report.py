@@ -389,6 +389,7 @@ def test_a_training_of_one_epoch_shows_its_losses() -> None:
     assert [(line["name"], line["mode"]) for line in drawn["data"]] == [("loss", "lines+markers")]
     scored = training.chart({**table, "AP": [0.25]})
     assert [line["name"] for line in scored["data"]] == ["loss", "AP"]
+    assert training.last(table) == "16 steps, 1 epoch, loss 2.50 to 2.50"
 
 
 @pytest.mark.slow

@@ -120,7 +120,8 @@ def last(table: Table) -> str:
     if loss := lines.get("loss"):
         said.append(f"{loss.steps[-1]:,.0f} steps")
         if loss.epochs:
-            said.append(f"{loss.epochs[-1]:.4g} epochs")
+            count = f"{loss.epochs[-1]:.4g}"
+            said.append(f"{count} epoch{'' if count == '1' else 's'}")
         said.append(f"loss {words.ap(loss.values[0], 2)} to {words.ap(loss.values[-1], 2)}")
     if scored := lines.get("AP"):
         said.append(f"best AP {words.ap(max(scored.values))}, last {words.ap(scored.values[-1])}")

@@ -99,6 +99,15 @@ class Augment(Section):
     paste: Count
 
 
+class LossWeights(Section):
+    """Weights of the terms beside the varifocal loss, which weighs 1."""
+
+    softmax: NonNegative
+    box: NonNegative
+    dfl: NonNegative
+    class_balance: Fraction
+
+
 class Train(Section):
     budget_s: PositiveFloat | None
     batch_size: Annotated[int | Literal["auto"], PlainValidator(_known_batch_size)]
@@ -108,9 +117,9 @@ class Train(Section):
     final_lr_ratio: Fraction
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
     gradient_clip: PositiveFloat
-    class_balance: Fraction
     checkpoint_every: Positive
     score_every: Count
+    loss: LossWeights
     augment: Augment
 
 

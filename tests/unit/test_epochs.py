@@ -17,7 +17,7 @@ from frontier.training.plan import train
 from frontier.training.scoring import held_out_score
 from tests import tiny
 
-LOSSES = ("loss", "class_loss", "box_loss", "dfl_loss")
+LOSSES = ("loss", "class_loss", "softmax_loss", "box_loss", "dfl_loss")
 EIGHT = Length(steps=8, share=0.25)  # six images, two a step: epochs end at steps 3 and 6
 SCORE = held_out_score(tiny.split_of(6), tiny.split_of(70, first_id=50), 64)
 
@@ -124,7 +124,7 @@ def test_a_killed_training_writes_the_same_rows(tmp_path):
 def test_the_file_holds_only_what_repeats(tmp_path):
     write_history(train(scored(tmp_path), EIGHT), tmp_path / "history.csv")
     header, first, second, _ = (tmp_path / "history.csv").read_text().splitlines()
-    assert header == "step,epoch,lr,loss,class_loss,box_loss,dfl_loss,AP"
+    assert header == "step,epoch,lr,loss,class_loss,softmax_loss,box_loss,dfl_loss,AP"
     assert first.endswith(",")
     assert not second.endswith(",")
 

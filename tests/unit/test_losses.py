@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from frontier.models.detector import REG_MAX, Outputs, anchor_points
+from frontier.params import LossWeights
 from frontier.training.assigner import TOP_K, assign, pairwise_iou
 from frontier.training.losses import (
     Grid,
@@ -16,6 +17,9 @@ from frontier.training.losses import (
     giou,
     varifocal,
 )
+
+
+WEIGHTS = LossWeights(softmax=1.0, box=2.5, dfl=0.5, class_balance=0.5)
 
 
 def boxes(count: int, generator: torch.Generator, side: float = 64) -> torch.Tensor:
@@ -125,8 +129,8 @@ def test_a_small_box_under_a_wide_first_guess_keeps_its_target():
     assert got.scores.max().item() == pytest.approx(100 / 6400, rel=1e-3)
 
 
-def slow_losses(outputs, assignment, centres, strides, balance):
-    """One anchor and one class at a time, float64: class, box and DFL terms."""
+def slow_losses(outputs, assignment, centres, strides, weights):
+    """One anchor and one class at a time, float64: class, softmax, box and DFL terms."""
     logits, bins = outputs.logits.double(), outputs.bins.double()
     positives = [tuple(p) for p in assignment.positive.nonzero().tolist()]
     by_class: dict[int, float] = {}
@@ -134,7 +138,7 @@ def slow_losses(outputs, assignment, centres, strides, balance):
         label = int(assignment.labels[p])
         by_class[label] = by_class.get(label, 0.0) + float(assignment.shares[p])
     mean = sum(by_class.values()) / max(1, len(by_class))
-    heard = {label: min(8.0, (mass / mean) ** -balance) for label, mass in by_class.items()}
+    heard = {label: min(8.0, (mass / mean) ** -weights.class_balance) for label, mass in by_class.items()}
 
     class_loss = 0.0
     for p in np.ndindex(*logits.shape[:2]):
@@ -145,10 +149,13 @@ def slow_losses(outputs, assignment, centres, strides, balance):
             weight = heard[k] * q if q > 0 else 0.75 * prob**2
             entropy = -(q * math.log(prob) + (1 - q) * math.log(1 - prob))
             class_loss += 0.0 if assignment.ignored[p] else weight * entropy
-    box_loss = dfl_loss = mass = 0.0
+    softmax_loss = box_loss = dfl_loss = mass = 0.0
     for image, anchor in positives:
         weight = float(assignment.shares[image, anchor])
-        weight *= heard[int(assignment.labels[image, anchor])]
+        label = int(assignment.labels[image, anchor])
+        weight *= heard[label]
+        powers = [math.exp(value) for value in logits[image, anchor].tolist()]
+        softmax_loss -= weight * math.log(powers[label] / sum(powers))
         truth, stride = assignment.boxes_xyxy[image, anchor].tolist(), float(strides[anchor])
         x, y = centres[anchor].tolist()
         p = bins[image, anchor].softmax(-1)
@@ -161,8 +168,13 @@ def slow_losses(outputs, assignment, centres, strides, balance):
             one = (low + 1 - t) * math.log(p[side, low]) + (t - low) * math.log(p[side, low + 1])
             dfl_loss -= weight * one / 4
         mass += weight
-    total = max(1.0, float(assignment.scores.sum()))
-    return class_loss / total, 2.5 * box_loss / max(1.0, mass), 0.5 * dfl_loss / max(1.0, mass)
+    mass = max(1.0, mass)
+    return (
+        class_loss / max(1.0, float(assignment.scores.sum())),
+        weights.softmax * softmax_loss / mass,
+        weights.box * box_loss / mass,
+        weights.dfl * dfl_loss / mass,
+    )
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5])
@@ -177,8 +189,9 @@ def test_losses_equal_the_slow_ones(balance):
     ignore = torch.tensor([[False] * 5, [False, True, False, False, False]])
     predicted = torch.cat([centres - 8, centres + 8], 1).expand(2, -1, -1)
     assignment = assign(logits.sigmoid(), predicted, centres, truth, labels, ignore)
-    got = detection_losses(outputs, assignment, Grid(centres, strides), balance)
-    expected = slow_losses(outputs, assignment, centres, strides, balance)
+    weights = LossWeights(softmax=1.5, box=2.5, dfl=0.5, class_balance=balance)
+    got = detection_losses(outputs, assignment, Grid(centres, strides), weights)
+    expected = slow_losses(outputs, assignment, centres, strides, weights)
     assert [t.item() for t in got[1:]] == pytest.approx(expected, rel=1e-4)
     assert got.total.item() == pytest.approx(sum(expected), rel=1e-4)
 
@@ -247,14 +260,13 @@ def test_losses_and_gradients_are_finite(count):
         logits.detach().sigmoid(), predicted, centres, truth, labels,
         torch.zeros(2, size, dtype=torch.bool),
     )  # fmt: skip
-    losses = detection_losses(outputs, assignment, grid, balance=0.5)
+    losses = detection_losses(outputs, assignment, grid, WEIGHTS)
     losses.total.backward()
     assert torch.isfinite(torch.stack([*losses])).all()
     assert torch.isfinite(logits.grad).all()
     assert torch.isfinite(bins.grad).all()
     if not count:
-        assert losses.box_loss == 0
-        assert losses.dfl_loss == 0
+        assert losses.softmax_loss == losses.box_loss == losses.dfl_loss == 0
 
 
 def test_box_loss_gradients_in_float64():
@@ -265,3 +277,15 @@ def test_box_loss_gradients_in_float64():
     bins = torch.randn(3, 4, REG_MAX + 1, dtype=torch.float64, requires_grad=True)
     distances = torch.rand(3, 4, dtype=torch.float64) * 15
     assert torch.autograd.gradcheck(lambda b: distribution_focal(b, distances), (bins,))
+
+
+def test_one_class_has_nothing_to_tell_apart():
+    centres, strides = anchor_points(64)
+    logits = torch.randn(1, len(centres), 1, generator=torch.Generator().manual_seed(0))
+    outputs = Outputs(logits, torch.zeros(1, len(centres), 4, REG_MAX + 1), (logits,) * 3)
+    predicted = torch.cat([centres - 8, centres + 8], 1)
+    got = detection_losses(
+        outputs, assign_one([8.0, 8.0, 40.0, 40.0], predicted), Grid(centres, strides), WEIGHTS
+    )
+    assert got.softmax_loss == 0
+    assert got.box_loss > 0

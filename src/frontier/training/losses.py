@@ -1,7 +1,7 @@
-"""The loss of the detector: varifocal + GIoU + distribution focal, by one shared assignment.
+"""The loss of the detector: varifocal + softmax + GIoU + distribution focal, by one assignment.
 
 Reference: PP-YOLOE (arXiv:2203.16250); GFL (arXiv:2006.04388); VarifocalNet (arXiv:2008.13367);
-GIoU (arXiv:1902.09630). B batch, A anchors, P positives, R bins.
+GIoU (arXiv:1902.09630). B batch, A anchors, P positives, R bins, K classes.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frontier.models.detector import REG_MAX, Outputs, decode_boxes, expected_distances
+from frontier.params import LossWeights
 from frontier.training.assigner import TINY, Assignment, assign
 from frontier.training.ranks import total
 
-CLASS_WEIGHT = 1.0
-BOX_WEIGHT = 2.5
-DFL_WEIGHT = 0.5
 MAX_CLASS_WEIGHT = 8.0
 
 
@@ -25,6 +23,7 @@ class Losses(NamedTuple):
 
     total: Tensor
     class_loss: Tensor
+    softmax_loss: Tensor
     box_loss: Tensor
     dfl_loss: Tensor
 
@@ -106,19 +105,19 @@ def class_weights(assignment: Assignment, num_classes: int, balance: float) -> T
 
 
 def detection_losses(
-    outputs: Outputs, assignment: Assignment, grid: Grid, balance: float
+    outputs: Outputs, assignment: Assignment, grid: Grid, weights: LossWeights
 ) -> Losses:
-    """The three terms.
+    """The four terms.
 
-    Class: varifocal, divided by the sum of assigned scores. Boxes: weighted by each anchor's share
-    in its box, not by its IoU, so that a box that is still badly placed is learned as hard as one
-    that is not; divided by the sum of these weights. Divisors are at least 1.
-
-    Args:
-        balance: exponent of `class_weights`; 0 weighs every class alike.
+    Class: varifocal, divided by the sum of assigned scores. Softmax: cross-entropy of the classes
+    at positives, because varifocal, which asks for each class by itself and hardly hears a low
+    wrong score, is slow to tell look-alike classes apart. Boxes: GIoU and DFL. All but the first
+    are weighted by each anchor's share in its box, not by its IoU, so that a box that is still
+    badly placed is learned as hard as one that is not; divided by the sum of these weights.
+    Divisors are at least 1.
     """
     logits = outputs.logits.float()
-    by_class = class_weights(assignment, logits.shape[-1], balance)
+    by_class = class_weights(assignment, logits.shape[-1], weights.class_balance)
     elementwise = varifocal(logits, class_targets(assignment, logits.shape[-1]))
     counted = torch.where(assignment.ignored, 0.0, 1.0)[..., None]
     own = F.one_hot(assignment.labels, logits.shape[-1]).bool()
@@ -130,6 +129,10 @@ def detection_losses(
     normaliser = total(weight.sum()).clamp_min(1.0)
     true_boxes = assignment.boxes_xyxy[where]
     image, anchor = where.nonzero(as_tuple=True)
+    entropy = F.cross_entropy(
+        logits[image, anchor], assignment.labels[image, anchor], reduction="none"
+    )
+    softmax_loss = (entropy * weight).sum() / normaliser
     bins = outputs.bins[image, anchor].float()
     centres, strides = grid.centres[anchor], grid.strides[anchor]
     values = torch.arange(REG_MAX + 1, dtype=torch.float32, device=bins.device)
@@ -138,7 +141,12 @@ def detection_losses(
     wanted = torch.cat([centres - true_boxes[:, :2], true_boxes[:, 2:] - centres], 1) / strides
     dfl_loss = (distribution_focal(bins, wanted).mean(1) * weight).sum() / normaliser
 
-    terms = (CLASS_WEIGHT * class_loss, BOX_WEIGHT * box_loss, DFL_WEIGHT * dfl_loss)
+    terms = (
+        class_loss,
+        weights.softmax * softmax_loss,
+        weights.box * box_loss,
+        weights.dfl * dfl_loss,
+    )
     return Losses(sum(terms[1:], terms[0]), *terms)
 
 

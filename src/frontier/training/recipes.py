@@ -32,7 +32,7 @@ def supervised(detector: Detector, recipe: Train) -> Callable[[TensorBatch], Ter
     def backward(batch: TensorBatch) -> Terms:
         outputs = detector(batch.images_BCHW)
         assignment = _assign(outputs, batch)
-        losses = detection_losses(outputs, assignment, batch.grid, recipe.class_balance)
+        losses = detection_losses(outputs, assignment, batch.grid, recipe.loss)
         losses.total.backward()
         return _terms(losses)
 
@@ -54,13 +54,13 @@ def sandwich(
     def backward(batch: TensorBatch) -> Terms:
         largest = supernet(batch.images_BCHW, space.largest)
         assignment = _assign(largest, batch)
-        losses = detection_losses(largest, assignment, batch.grid, recipe.class_balance)
+        losses = detection_losses(largest, assignment, batch.grid, recipe.loss)
         losses.total.backward()
         teacher = Outputs(largest.logits.detach(), largest.bins.detach(), largest.features)
         taught = losses.total.new_zeros(())
         for architecture in [space.smallest, *_strata(supernet, random_subnets, seed, batch.step)]:
             outputs = supernet(batch.images_BCHW, architecture)
-            own = detection_losses(outputs, assignment, batch.grid, recipe.class_balance)
+            own = detection_losses(outputs, assignment, batch.grid, recipe.loss)
             loss = own.total + distill_weight * taught_losses(outputs, teacher, assignment)
             loss.backward()
             taught = taught + loss.detach()
@@ -101,7 +101,7 @@ def distilled(
             taught_by = teacher(batch.images_BCHW)
         outputs = student(batch.images_BCHW)
         assignment = _assign(outputs, batch)
-        losses = detection_losses(outputs, assignment, batch.grid, recipe.class_balance)
+        losses = detection_losses(outputs, assignment, batch.grid, recipe.loss)
         taught = taught_losses(
             outputs,
             taught_by,

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from network import add_network, chosen_network
 from photos import packed
 from rich.console import Console
 from rich.table import Table
 
-from frontier.models.architecture import yolo_nas
+from frontier.models.architecture import Architecture
 from frontier.models.detector import Detector, cost
 from frontier.params import load_params
 from frontier.training.loop import TensorBatch, Training, training_device
@@ -32,13 +33,14 @@ STEPS = 4  # of each layer in a block
 class Layers:
     """The same network trained four ways, each a layer more than the one before."""
 
-    def __init__(self, data: Path, side: int, width: float, size: str) -> None:
+    def __init__(self, data: Path, chosen: Architecture) -> None:
         params = load_params(ROOT / "params.yaml")
         self.recipe = params.train
         device = training_device(params.run)
+        side = chosen.image_side
         split = packed(data, "train", side)
         torch.manual_seed(0)
-        self.detector = Detector(yolo_nas(size, width, side), split.num_classes).to(device)
+        self.detector = Detector(chosen, split.num_classes).to(device)
         self.training = Training(
             self.detector, self.recipe, 10**6, Path(tempfile.mkdtemp()), params.run,
             supervised(self.detector, self.recipe),
@@ -87,14 +89,13 @@ def seconds(work: Callable[[], None], times: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
-    parser.add_argument("--side", type=int, default=320)
-    parser.add_argument("--interface-width", type=float, default=0.25)
-    parser.add_argument("--size", default="l", choices=["s", "m", "l"])
+    add_network(parser)
     parser.add_argument("--blocks", type=int, default=8)
     given = parser.parse_args()
 
-    layers = Layers(given.data, given.side, given.interface_width, given.size)
-    _, gmac = cost(layers.detector.deploy().network, given.side)
+    chosen = chosen_network(given)
+    layers = Layers(given.data, chosen)
+    _, gmac = cost(layers.detector.deploy().network, chosen.image_side)
     layers.detector.train()
     names = ["floor", "losses", "guarded", "whole"]
     times = np.empty((given.blocks, len(names)))

@@ -18,7 +18,6 @@ from frontier.training.losses import (
     varifocal,
 )
 
-
 WEIGHTS = LossWeights(softmax=1.0, box=2.5, dfl=0.5, class_balance=0.5)
 
 
@@ -138,7 +137,9 @@ def slow_losses(outputs, assignment, centres, strides, weights):
         label = int(assignment.labels[p])
         by_class[label] = by_class.get(label, 0.0) + float(assignment.shares[p])
     mean = sum(by_class.values()) / max(1, len(by_class))
-    heard = {label: min(8.0, (mass / mean) ** -weights.class_balance) for label, mass in by_class.items()}
+    heard = {
+        label: min(8.0, (mass / mean) ** -weights.class_balance) for label, mass in by_class.items()
+    }
 
     class_loss = 0.0
     for p in np.ndindex(*logits.shape[:2]):

@@ -1,38 +1,22 @@
 """Quantize the student: calibrate, measure each group, keep float what INT8 would spoil."""
 
-import functools
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import onnx
 
-from frontier import tracking
 from frontier.data.packing import load_split
 from frontier.files import read_json, write_json
 from frontier.models.detector import load_detector
 from frontier.params import Measure, Quantize, Run, Section, Target
 from frontier.quantization import qdq
-from frontier.quantization.plan import Plan, choose
-from frontier.quantization.sensitivity import (
-    Gain,
-    Judge,
-    Sensitivity,
-    measure_gains,
-    measure_sensitivity,
-    prepare,
-)
+from frontier.quantization.study import Photos, Study, study
 from frontier.stages import Inputs
-from frontier.targets import Target as RunnableTarget
 from frontier.targets import target as make_target
 from frontier.targets.hardware import fingerprint_id
 from frontier.targets.measure import Latency, measure_latency, records_path
 from frontier.targets.network import export_network
-
-# Groups whose AP is measured alone, to weigh it against their milliseconds: the others, with a
-# smaller output error, cost less still.
-JUDGED_ALONE = 3
 
 
 class Params(Section):
@@ -50,14 +34,15 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     model = onnx.load(path)
     hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
     records = records_path(inputs.root, hardware, f"quantize@{inputs.target}")
-    found = _study(model, inputs.path("pack/main"), side, target, params, records)
+    pack, threads = inputs.path("pack/main"), params.run.threads
+    photos = Photos(load_split(pack, "train"), load_split(pack, "val"), side)
+    found = study(model, photos, target, params.quantize, params.measure, threads, records)
     quantized = out / "quantized.onnx"
     left_out = set(found.plan.float_groups)
     onnx.save(qdq.quantize(model, found.ranges, left_out, target.int8_spelling), quantized)
     latency: dict[str, Latency] = {}
     if target.timeable:
         models = {"float": path, "int8": quantized}
-        threads = params.run.threads
         latency = measure_latency(models, target, params.measure, threads, records, "float")
     answer, reason = _answer(found, latency, params.quantize.max_ap_drop)
     if answer == "float":
@@ -82,59 +67,6 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     }
     write_json(out / "plan.json", result)
     return scores
-
-
-class Study(NamedTuple):
-    """What was measured of one network, and the plan that follows from it."""
-
-    ranges: qdq.Ranges
-    images: int
-    few: int  # of the images: what the output error was measured on
-    ap_float: float
-    ap_all: float
-    sensitivity: dict[str, Sensitivity]
-    gains: dict[str, Gain] | None
-    plan: Plan
-
-
-def _study(
-    model: onnx.ModelProto,
-    pack: Path,
-    side: int,
-    target: RunnableTarget,
-    params: Params,
-    records: Path,
-) -> Study:
-    spelling, threads = target.int8_spelling, params.run.threads
-    ranges = _calibrate(model, pack, side, params.quantize)
-    validation = load_split(pack, "val")
-    count = min(params.quantize.sensitivity_images, len(validation))
-    judge = Judge(validation.subset(np.arange(count)), side, threads)
-
-    @functools.cache
-    def ap_of(float_groups: frozenset[str]) -> float:
-        return judge.ap(qdq.quantize(model, ranges, float_groups, spelling))
-
-    ap_float, ap_all = ap_of(frozenset(qdq.groups(model))), ap_of(frozenset())
-    tracking.log_progress(1, 4, f"AP float {ap_float:.3f}, all INT8 {ap_all:.3f}")
-    # without milliseconds there is nothing to weigh AP against: the output error ranks alone
-    alone = JUDGED_ALONE if target.timeable else 0
-    sensitivity = measure_sensitivity(model, ranges, spelling, judge, ap_float, alone)
-    tracking.log_progress(2, 4, "output error of each group measured")
-    gains = None
-    if target.timeable:
-        gains = measure_gains(model, ranges, target, params.measure, threads, records)
-        tracking.log_progress(3, 4, "milliseconds of each group measured")
-    plan = choose(sensitivity, gains, ap_of, ap_float, params.quantize.max_ap_drop)
-    tracking.log_progress(4, 4, f"{len(plan.float_groups)} groups stay float, AP {plan.ap:.3f}")
-    return Study(ranges, count, len(judge.few), ap_float, ap_all, sensitivity, gains, plan)
-
-
-def _calibrate(model: onnx.ModelProto, pack: Path, side: int, params: Quantize) -> qdq.Ranges:
-    train = load_split(pack, "train")
-    count = min(params.calibration_images, len(train))
-    spread = np.linspace(0, len(train) - 1, count).astype(int).tolist()
-    return qdq.calibrate(model, prepare(train, spread, side), params.calibration_method)
 
 
 def _answer(found: Study, latency: dict[str, Latency], budget: float) -> tuple[str, str]:

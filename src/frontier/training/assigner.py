@@ -27,6 +27,7 @@ class Assignment(NamedTuple):
             times the best IoU of the box, what its class score should become.
         shares: `[B, A]` relative alignment: 1 at the best anchor of each box, 0 where not positive.
         ignored: `[B, A]` bool: inside an ignore region and not positive; no class loss there.
+        most: how many positives there can be, by the shapes alone.
     """
 
     positive: Tensor
@@ -35,6 +36,16 @@ class Assignment(NamedTuple):
     scores: Tensor
     shares: Tensor
     ignored: Tensor
+    most: int
+
+    def positives(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Image `[P]` and anchor `[P]` of the positives, and a mask of the rows that are any.
+
+        P is `most` and not their number: a device would have to stop to tell the host that.
+        """
+        index = torch.nonzero_static(self.positive, size=self.most, fill_value=-1)
+        image, anchor = index.clamp_min(0).unbind(1)
+        return image, anchor, index[:, 0] >= 0
 
 
 def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
@@ -120,6 +131,7 @@ def assign(
         scores=(shares * best_iou).amax(1),
         shares=shares.amax(1),
         ignored=ignored,
+        most=min(positive.numel(), true_labels.numel() * TOP_K),
     )
 
 

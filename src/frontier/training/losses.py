@@ -124,14 +124,11 @@ def detection_losses(
     elementwise = elementwise * torch.where(own, by_class[..., None], 1.0) * counted
     class_loss = elementwise.sum() / total(assignment.scores.sum()).clamp_min(1.0)
 
-    where = assignment.positive
-    weight = (assignment.shares * by_class)[where]
+    image, anchor, real = assignment.positives()
+    weight = (assignment.shares * by_class)[image, anchor] * real
     normaliser = total(weight.sum()).clamp_min(1.0)
-    true_boxes = assignment.boxes_xyxy[where]
-    image, anchor = where.nonzero(as_tuple=True)
-    entropy = F.cross_entropy(
-        logits[image, anchor], assignment.labels[image, anchor], reduction="none"
-    )
+    true_boxes, labels = assignment.boxes_xyxy[image, anchor], assignment.labels[image, anchor]
+    entropy = F.cross_entropy(logits[image, anchor], labels, reduction="none")
     softmax_loss = (entropy * weight).sum() / normaliser
     bins = outputs.bins[image, anchor].float()
     centres, strides = grid.centres[anchor], grid.strides[anchor]
@@ -170,9 +167,9 @@ def taught_losses(
     logits = outputs.logits.float()
     focus = (soft - logits.detach().sigmoid()).abs().pow(2)
     class_loss = F.binary_cross_entropy_with_logits(logits, soft, reduction="none") * focus
-    where = assignment.positive
-    student_bins = outputs.bins[where].float().log_softmax(-1)
-    teacher_bins = teacher.bins[where].detach().float().log_softmax(-1)
+    image, anchor, real = assignment.positives()
+    student_bins = outputs.bins[image, anchor].float().log_softmax(-1)
+    teacher_bins = teacher.bins[image, anchor].detach().float().log_softmax(-1)
     divergence = F.kl_div(student_bins, teacher_bins, reduction="none", log_target=True).sum(-1)
-    box_loss = (divergence.mean(1) * assignment.scores[where]).sum()
+    box_loss = (divergence.mean(1) * assignment.scores[image, anchor] * real).sum()
     return (class_weight * class_loss.sum() + box_weight * box_loss) / normaliser

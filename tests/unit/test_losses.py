@@ -105,6 +105,20 @@ def test_assigner_equals_the_slow_one(seed):
         assert bool(got.ignored[0, anchor]) == (inside(x, y) and anchor not in owners)
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_positives_are_those_of_the_mask_in_a_table_of_fixed_length(count):
+    generator = torch.Generator().manual_seed(count)
+    centres, _ = anchor_points(64)
+    predicted = torch.cat([centres - 8, centres + 8], 1).expand(2, -1, -1)
+    truth = boxes(count, generator).expand(2, -1, -1)
+    labels = torch.zeros(2, count, dtype=torch.int64)
+    scores = torch.rand(2, len(centres), 1, generator=generator)
+    got = assign(scores, predicted, centres, truth, labels, labels.bool())
+    image, anchor, real = got.positives()
+    assert len(real) == min(2 * len(centres), 2 * count * TOP_K)
+    assert torch.equal(torch.stack([image, anchor], 1)[real], got.positive.nonzero())
+
+
 def assign_one(box, predicted, score=0.01):
     """The assignment of one box of one class among the anchors of a 64 px input."""
     centres, _ = anchor_points(64)

@@ -3,7 +3,10 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
+import torch
 
+from frontier.models.architecture import yolo_nas
+from frontier.models.detector import Detector
 from frontier.quantization import qdq
 from frontier.quantization.plan import choose
 from frontier.quantization.sensitivity import Gain, Sensitivity, output_error
@@ -143,6 +146,24 @@ def test_layers_that_share_a_bias_keep_their_own_scales(model, ranges):
     quantized = qdq.quantize(model, ranges, set(), "u8s8")
     scales = [t.name for t in quantized.graph.initializer if t.name.endswith("/bias/scale")]
     assert len(scales) == 13
+
+
+def test_a_stem_over_blocks_of_pixels_gives_the_same_integers(images, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    detector = Detector(yolo_nas("s", 0.25, SIDE), 3).eval()
+    model = onnx.load(export_network(detector.deploy(), SIDE, tmp_path / "n.onnx"))
+    ranges = qdq.calibrate(model, images[:2], "minmax")
+    over_blocks = qdq.quantize(model, ranges, set(), "u8s8")
+    assert optimised(over_blocks, tmp_path)["SpaceToDepth"] == 1
+    assert "SpaceToDepth" not in optimised(qdq.quantize(model, ranges, set(), "s8s8"), tmp_path)
+    kept = qdq.quantize(model, ranges, {"backbone.stem"}, "u8s8")
+    assert "SpaceToDepth" not in optimised(kept, tmp_path)
+    monkeypatch.setattr(qdq.stem, "by_blocks", lambda model, ranges, chosen: ranges)
+    over_pixels = qdq.quantize(model, ranges, set(), "u8s8")
+    for image in images[:3]:
+        expected = outputs(over_pixels, image)
+        for name, values in outputs(over_blocks, image).items():
+            assert np.array_equal(values, expected[name])
 
 
 def test_random_ranges_are_enough_to_build_what_is_timed(model, tmp_path):

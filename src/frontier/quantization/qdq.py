@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from frontier.quantization import stem
 from frontier.quantization.writer import Ranges, Writer
 from frontier.targets.base import Spelling
 
@@ -105,6 +106,8 @@ def quantize(
     if not chosen:
         return _copy(model)
     made = _copy(model)
+    if spelling == "u8s8":
+        ranges = stem.by_blocks(made, ranges, set(chosen))
     Writer(made, ranges, set(chosen), spelling).write()
     return made
 

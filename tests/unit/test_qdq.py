@@ -158,7 +158,7 @@ def test_a_stem_over_blocks_of_pixels_gives_the_same_integers(images, tmp_path, 
     assert "SpaceToDepth" not in optimised(qdq.quantize(model, ranges, set(), "s8s8"), tmp_path)
     kept = qdq.quantize(model, ranges, {"backbone.stem"}, "u8s8")
     assert "SpaceToDepth" not in optimised(kept, tmp_path)
-    monkeypatch.setattr(qdq.stem, "by_blocks", lambda model, ranges, chosen: ranges)
+    monkeypatch.setattr(qdq.stem, "over_blocks", lambda model: None)
     over_pixels = qdq.quantize(model, ranges, set(), "u8s8")
     for image in images[:3]:
         expected = outputs(over_pixels, image)

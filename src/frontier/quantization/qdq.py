@@ -106,9 +106,9 @@ def quantize(
     if not chosen:
         return _copy(model)
     made = _copy(model)
-    if spelling == "u8s8":
-        ranges = stem.by_blocks(made, ranges, set(chosen))
     Writer(made, ranges, set(chosen), spelling).write()
+    if spelling == "u8s8":
+        stem.over_blocks(made)
     return made
 
 

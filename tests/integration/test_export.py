@@ -14,6 +14,7 @@ from frontier import params
 from frontier.errors import StageFailed, TamperedError, TargetUnavailable, UsageError
 from frontier.files import read_json, sha256, write_manifest
 from frontier.images import read_image
+from frontier.quantization.study import JUDGED_ALONE
 from frontier.runtime.predictor import Predictor
 from frontier.stages import Inputs, evaluate, export, quantize
 from frontier.targets import network, tensorrt
@@ -99,7 +100,7 @@ def test_the_plan_says_what_was_measured(cpu):
     assert measured["output_error"] == {"groups": len(plan["groups"]), "images": 12}
     drops = [group["ap_drop"] for group in plan["groups"] if group["ap_drop"] is not None]
     assert measured["ap_drop"] == {"groups": len(drops), "images": 12}
-    assert len(drops) == quantize.JUDGED_ALONE
+    assert len(drops) == JUDGED_ALONE
     assert measured["plans"]
 
 

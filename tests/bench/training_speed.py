@@ -2,7 +2,8 @@
 
 The floor is forward, backward and optimizer step of the bare network on one synthetic batch. What
 the loop adds comes on in three layers (assigner and losses; finite check, clipping and EMA; loading
-and augmentation), timed in interleaved blocks, so that a drift of the machine meets all alike.
+and augmentation), timed in interleaved blocks, so that a drift of the machine meets all alike; so
+is a large matrix product, the most that the device gives.
 """
 
 import argparse
@@ -28,14 +29,15 @@ from frontier.training.sources import Sides, batch_source
 
 ROOT = Path(__file__).parents[2]
 STEPS = 4  # of each layer in a block
+SQUARE = 2048  # rows and columns of the matrices
 
 
 class Layers:
     """The same network trained four ways, each a layer more than the one before."""
 
-    def __init__(self, data: Path, chosen: Architecture) -> None:
+    def __init__(self, data: Path, chosen: Architecture, batch: int) -> None:
         params = load_params(ROOT / "params.yaml")
-        self.recipe = params.train
+        self.recipe = params.train.model_copy(update={"batch_size": batch})
         device = training_device(params.run)
         side = chosen.image_side
         split = packed(data, "train", side)
@@ -48,17 +50,24 @@ class Layers:
         self.detector.train()
         self.batches = batch_source([split], self.recipe, params.run, Sides((side,)))(0, 10**6)
         self.batch = TensorBatch(next(self.batches), device, 0)
-        self.device = device
+        self.device, self.run = device, params.run
+        self.square = torch.rand(SQUARE, SQUARE, device=device)
+
+    def product(self) -> None:
+        with self._precision():
+            self.square @ self.square
 
     def floor(self) -> None:
         self._zero()
-        outputs = self.detector(self.batch.images_BCHW)
-        (outputs.logits.mean() + outputs.bins.mean()).backward()
+        with self._precision():
+            outputs = self.detector(self.batch.images_BCHW)
+            (outputs.logits.mean() + outputs.bins.mean()).backward()
         self._update()
 
     def losses(self) -> None:
         self._zero()
-        self.training.backward(self.batch)
+        with self._precision():
+            self.training.backward(self.batch)
         self._update()
 
     def guarded(self) -> None:
@@ -67,6 +76,10 @@ class Layers:
     def whole(self) -> None:
         for batch in islice(self.batches, STEPS):
             self.training._train_step(TensorBatch(batch, self.device, 0), self.recipe.learning_rate)
+
+    def _precision(self) -> torch.autocast:
+        narrow = self.run.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=narrow)
 
     def _zero(self) -> None:
         for optimizer in self.training.optimizers.values():
@@ -90,23 +103,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
     add_network(parser)
+    parser.add_argument("--batch", type=int, default=16, help="images a step")
     parser.add_argument("--blocks", type=int, default=8)
     given = parser.parse_args()
 
     chosen = chosen_network(given)
-    layers = Layers(given.data, chosen)
+    layers = Layers(given.data, chosen, given.batch)
     _, gmac = cost(layers.detector.deploy().network, chosen.image_side)
     layers.detector.train()
-    names = ["floor", "losses", "guarded", "whole"]
+    names = ["product", "floor", "losses", "guarded", "whole"]
     times = np.empty((given.blocks, len(names)))
     for block in range(-1, given.blocks):  # the first one warms up
         for column, name in enumerate(names):
             work = getattr(layers, name)
             times[block, column] = seconds(work, 1 if name == "whole" else STEPS)
-    _show(times, layers.recipe.batch_size, gmac)
+    _show(times, given.batch, gmac)
 
 
-def _show(times: np.ndarray, batch: int, gmac: float) -> None:
+def _show(columns: np.ndarray, batch: int, gmac: float) -> None:
+    product, times = np.median(columns[:, 0]), columns[:, 1:]
     shown = {
         "floor: forward, backward, step": times[:, 0],
         "+ assigner and losses": times[:, 1] - times[:, 0],
@@ -127,6 +142,12 @@ def _show(times: np.ndarray, batch: int, gmac: float) -> None:
     console.print(
         f"{batch / np.median(times[:, 3]):.1f} images/s against {batch / floor:.1f} at the floor; "
         f"the loop takes {np.median(ratio):.3f} [{low:.3f}, {high:.3f}] of the floor's time"
+    )
+    # backward costs two forwards; a multiply-add is two operations
+    reached, most = 6 * gmac * batch / floor, 2 * SQUARE**3 / 1e9 / product
+    console.print(
+        f"{reached:.0f} GFLOP/s at the floor, {reached / most:.0%} of the {most:.0f} of a matrix "
+        "product"
     )
 
 

@@ -156,8 +156,9 @@ def test_a_stem_over_blocks_of_pixels_gives_the_same_integers(images, tmp_path, 
     over_blocks = qdq.quantize(model, ranges, set(), "u8s8")
     assert optimised(over_blocks, tmp_path)["SpaceToDepth"] == 1
     assert "SpaceToDepth" not in optimised(qdq.quantize(model, ranges, set(), "s8s8"), tmp_path)
-    kept = qdq.quantize(model, ranges, {"backbone.stem"}, "u8s8")
-    assert "SpaceToDepth" not in optimised(kept, tmp_path)
+    for float_groups in ({"backbone.stem"}, {"backbone.stem", "backbone.stages.0"}):
+        kept = qdq.quantize(model, ranges, float_groups, "u8s8")
+        assert "SpaceToDepth" not in optimised(kept, tmp_path)
     monkeypatch.setattr(qdq.stem, "over_blocks", lambda model: None)
     over_pixels = qdq.quantize(model, ranges, set(), "u8s8")
     for image in images[:3]:

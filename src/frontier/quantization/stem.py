@@ -47,8 +47,9 @@ def _of_images(
         if node.op_type != "Conv" or any(has.get(k) != value for k, value in PIXELS.items()):
             continue
         floats = made.get(node.input[0])
-        integers = made.get(floats.input[0]) if floats is not None else None
-        if floats is not None and integers is not None and integers.input[0] in images:
+        if floats is None or floats.op_type != "DequantizeLinear":
+            continue
+        if made[floats.input[0]].input[0] in images:
             yield node, floats
 
 

@@ -81,6 +81,16 @@ def test_growth_sees_a_peak_that_is_gone_again() -> None:
     assert 200 * MB < growth.bytes() < 800 * MB
 
 
+def test_growth_sees_what_comes_from_pages_that_malloc_had_kept() -> None:
+    torch.ones(7 * MB)  # malloc takes arrays below the largest one freed from its heap, not by mmap
+    kept, above = [torch.ones(6 * MB) for _ in range(40)], torch.ones(6 * MB)
+    del kept
+    growth = memory.Growth(torch.device("cpu"))
+    torch.ones(64 * MB).add_(1).sum()
+    assert 200 * MB < growth.bytes() < 800 * MB
+    assert above.sum() == 6 * MB
+
+
 @pytest.mark.parametrize("value", ["automatic", 0, -2, 1.5, True, None])
 def test_a_batch_size_is_a_number_or_auto(value) -> None:
     values = load_yaml(Path(__file__).parents[2] / "params.yaml")

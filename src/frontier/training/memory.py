@@ -1,5 +1,6 @@
 """Memory of a training: what is free, the most that was taken, and whether it ran out."""
 
+import ctypes
 import resource
 from pathlib import Path
 
@@ -38,12 +39,20 @@ class Growth:
             torch.cuda.reset_peak_memory_stats(device)
             self._start = torch.cuda.memory_allocated(device)
         else:
+            _give_back_what_is_free()
             # the kernel keeps the peak itself, and starts anew when asked (proc(5), clear_refs)
             Path("/proc/self/clear_refs").write_text("5")
             self._start = psutil.Process().memory_info().rss
 
     def bytes(self) -> int:
         return peak_bytes(self.device) - self._start
+
+
+def _give_back_what_is_free() -> None:
+    """Pages that malloc keeps for later: what is taken from them next would not be seen to grow."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others keep few
+    if trim is not None:
+        trim(0)
 
 
 def ran_out(error: BaseException) -> bool:

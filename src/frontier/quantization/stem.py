@@ -7,6 +7,7 @@ blocks of pixels, each with twelve channels: the same sums in less time.
 Legend: O output channels, C channels of the image.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 BLOCK = 2
-PIXELS = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+PIXELS = {
+    "kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "dilations": [1, 1], "group": 1
+}  # fmt: skip
 BLOCKS = {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [1, 1, 0, 0]}
 
 
@@ -42,6 +45,7 @@ def _of_images(
 ) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
     """Such convolutions, each with the node that dequantizes its image."""
     images = {entry.name for entry in graph.input}
+    reads = Counter(name for node in graph.node for name in node.input)
     for node in graph.node:
         has = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if node.op_type != "Conv" or any(has.get(k) != value for k, value in PIXELS.items()):
@@ -49,7 +53,9 @@ def _of_images(
         floats = made.get(node.input[0])
         if floats is None or floats.op_type != "DequantizeLinear":
             continue
-        if made[floats.input[0]].input[0] in images:
+        # whoever else read these pixels would be given blocks
+        alone = reads[node.input[0]] == 1
+        if alone and made[floats.input[0]].input[0] in images:
             yield node, floats
 
 

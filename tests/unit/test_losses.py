@@ -15,6 +15,7 @@ from frontier.training.losses import (
     detection_losses,
     distribution_focal,
     giou,
+    taught_losses,
     varifocal,
 )
 
@@ -304,3 +305,34 @@ def test_one_class_has_nothing_to_tell_apart():
     )
     assert got.softmax_loss == 0
     assert got.box_loss > 0
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_what_a_teacher_teaches_equals_the_slow_sum(empty):
+    generator = torch.Generator().manual_seed(5)
+    centres, _ = anchor_points(64)
+    shapes = [(2, len(centres), 3), (2, len(centres), 4, REG_MAX + 1)]
+    draw = lambda: [torch.randn(shape, generator=generator) for shape in shapes]  # noqa: E731
+    (logits, bins), (soft_logits, soft_bins) = draw(), draw()
+    truth = torch.stack([boxes(4, generator), boxes(4, generator)])
+    labels = torch.tensor([[0, 1, 2, -1], [2, 2, -1, -1]])
+    labels = torch.full_like(labels, -1) if empty else labels
+    predicted = torch.cat([centres - 8, centres + 8], 1).expand(2, -1, -1)
+    ignore = torch.zeros(2, 4, dtype=torch.bool)
+    assignment = assign(logits.sigmoid(), predicted, centres, truth, labels, ignore)
+    got = taught_losses(
+        Outputs(logits, bins, (logits,) * 3), Outputs(soft_logits, soft_bins, (logits,) * 3),
+        assignment, class_weight=0.7, box_weight=0.3,
+    )  # fmt: skip
+
+    classes = boxes_apart = 0.0
+    for own, taught in zip(logits.double().flatten(), soft_logits.double().flatten(), strict=True):
+        p, q = float(own.sigmoid()), float(taught.sigmoid())
+        classes -= abs(q - p) ** 2 * (q * math.log(p) + (1 - q) * math.log(1 - p))
+    for image, anchor in assignment.positive.nonzero().tolist():
+        p, q = (b[image, anchor].double().softmax(-1) for b in (bins, soft_bins))
+        divergence = float((q * (q.log() - p.log())).sum()) / 4
+        boxes_apart += divergence * float(assignment.scores[image, anchor])
+    expected = (0.7 * classes + 0.3 * boxes_apart) / max(1.0, float(assignment.scores.sum()))
+    assert got.item() == pytest.approx(expected, rel=1e-4)
+    assert (boxes_apart == 0) == empty

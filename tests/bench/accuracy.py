@@ -67,11 +67,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
     add_network(parser)
     parser.add_argument("--set", dest="changes", nargs="+", default=[], metavar="A.B=C")
-    parser.add_argument("--steps", type=int, default=1, help="instead of train.budget_s")
+    parser.add_argument("--steps", type=int, help="instead of train.budget_s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--test", action="store_true")
-    parser.add_argument("--save", type=Path)
+    parser.add_argument("--save", type=Path, help="a folder that is not there yet")
     given = parser.parse_args()
+    recipe = merge(ROOT, Request(assignments=given.changes)).params
+    if (given.steps is None) == (recipe.train.budget_s is None):
+        parser.error("say how long: either --steps N or --set train.budget_s=SECONDS")
+    if given.save and given.save.exists():
+        parser.error(f"--save {given.save}: is there already; name a new folder")
 
     chosen = chosen_network(given)
     names = ["train", "val", "test"] if given.test else ["train", "val"]
@@ -79,7 +84,7 @@ def main() -> None:
     for seed in given.seeds:
         wanted = [*given.changes, "train.checkpoint_every=1000000000", f"run.seed={seed}"]
         params = merge(ROOT, Request(assignments=wanted)).params
-        detector, took = trained(params, chosen, splits, given.steps)
+        detector, took = trained(params, chosen, splits, given.steps or 1)
         _, gmac = cost(detector.deploy().network, chosen.image_side)
         row = {"network": chosen.code, "seed": seed, **took, "gmac": round(gmac, 3)}
         row |= {name: scores(detector, splits[name]) for name in names[1:]}

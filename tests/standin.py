@@ -18,6 +18,7 @@ from frontier.boxes import Letterbox
 from frontier.data import packing
 from frontier.data.catalog import write_catalog
 from frontier.files import write_json
+from frontier.models.detector import moments, powers
 
 SIDE, CELL = 64, 16
 COLOURS = np.array([(225, 30, 30), (30, 225, 30), (30, 30, 225)], np.uint8)
@@ -123,7 +124,7 @@ class Standin(nn.Module):
         steps = (torch.arange(side // CELL) + 0.5) * CELL
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         self.register_buffer("centres", torch.stack([x.flatten(), y.flatten()], dim=1))
-        self.register_buffer("values", torch.arange(BINS, dtype=torch.float32))
+        self.register_buffer("powers", powers(BINS))
         self.requires_grad_(False)
         self.eval()
 
@@ -132,7 +133,7 @@ class Standin(nn.Module):
 
     def forward(self, images_BCHW):
         logits, bins = self.head[0](self.neck(self.backbone(images_BCHW)))
-        distances = (bins.softmax(-1) @ self.values) * CELL
+        distances = moments(bins, self.powers)[0] * CELL
         low, high = self.centres - distances[..., :2], self.centres + distances[..., 2:]
         return torch.cat([low, high], dim=-1), logits.sigmoid()
 

@@ -50,7 +50,7 @@ def main() -> None:
         if given.beside:
             paths["beside"] = given.beside
         timed = measure_latency(paths, target, params.measure, threads, records, "float")
-    judge = Judge(packed(given.data, given.split, side), side, threads)
+    judge = Judge(packed(given.data, given.split, side), side, threads, params.evaluate)
     row = {
         "network": detector.architecture.code,
         "float_groups": sorted(left_out),

@@ -106,7 +106,7 @@ def test_everything_between_input_and_output_region_runs_on_integers(model, rang
     assert counts["QLinearConcat"] == 1
     assert counts["QuantizeLinear"] == 1  # the image
     assert counts["DequantizeLinear"] == 2  # before the two prediction convolutions
-    assert counts["Conv"] + counts["FusedConv"] == 2
+    assert counts["Conv"] + counts["FusedConv"] == 3  # those and DFL
 
 
 def test_float_groups_stay_float(model, ranges, tmp_path):

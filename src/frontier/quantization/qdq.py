@@ -34,9 +34,10 @@ def groups(model: onnx.ModelProto) -> dict[str, list[str]]:
     A convolution belongs to the module that its weight is named after; any other operator
     belongs with the first of its inputs that comes from a convolution.
     """
-    weights = {node.name: node.input[1] for node in _convolutions(model)}
-    paths = _without_common_prefix({n: w.split(".")[:-2] for n, w in weights.items()})
     output_region = _output_region(model)
+    inner = (node for node in _convolutions(model) if node.name not in output_region)
+    weights = {node.name: node.input[1] for node in inner}
+    paths = _without_common_prefix({n: w.split(".")[:-2] for n, w in weights.items()})
     group_of_tensor: dict[str, str] = {}
     found: dict[str, list[str]] = {}
     for node in model.graph.node:
@@ -117,14 +118,14 @@ def _convolutions(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def _output_region(model: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that no convolution comes after."""
+    """Names of the nodes that no convolution comes after, but for that over DFL's softmax."""
     leads_to_convolution: set[str] = set()
     region: set[str] = set()
     for node in reversed(model.graph.node):
         feeds = any(name in leads_to_convolution for name in node.output)
         if not feeds:
             region.add(node.name)
-        if feeds or node.op_type == "Conv":
+        if (feeds or node.op_type == "Conv") and node.op_type != "Softmax":
             leads_to_convolution.update(node.input)
     return region
 

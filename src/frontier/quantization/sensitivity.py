@@ -57,10 +57,12 @@ class Gain:
 class Judge:
     """Scores networks on packed images, in ONNX Runtime."""
 
-    def __init__(self, split: PackedSplit, side: int, threads: int) -> None:
+    def __init__(
+        self, split: PackedSplit, side: int, threads: int, rules: Evaluate = RULES
+    ) -> None:
         self.split, self.side, self.threads = split, side, threads
         self.images = prepare(split, range(len(split)), side)
-        self._keep_best = OnnxSession(postprocess_model(RULES).SerializeToString(), threads)
+        self._keep_best = OnnxSession(postprocess_model(rules).SerializeToString(), threads)
 
     @property
     def few(self) -> list[Floats]:
@@ -72,11 +74,14 @@ class Judge:
         found = (session.run({INPUT: image}) for image in images)
         return [(result["boxes_xyxy"][0], result["scores"][0]) for result in found]
 
+    def detections(self, model: onnx.ModelProto) -> Detections:
+        """On all images, in pixels of the stored square."""
+        found = [self._best(*pair) for pair in self.outputs(model, self.images)]
+        return Detections.gather(self.split.image_ids.tolist(), found)
+
     def ap(self, model: onnx.ModelProto) -> float:
         """AP over all images."""
-        found = [self._best(*pair) for pair in self.outputs(model, self.images)]
-        detections = Detections.gather(self.split.image_ids.tolist(), found)
-        return coco_metrics(self.split, detections)["AP"]
+        return coco_metrics(self.split, self.detections(model))["AP"]
 
     def _best(self, boxes_xyxy: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
         """Suppressed detections, in pixels of the stored square."""

@@ -188,6 +188,7 @@ class Measure(Section):
 class Evaluate(Section):
     score_threshold: Fraction
     iou_threshold: Fraction
+    vote_threshold: Fraction
     max_detections: Positive
 
 

@@ -12,7 +12,7 @@ from frontier.runtime.session import OnnxSession
 from frontier.targets import network
 from tests.standin import SIDE, Standin, scene
 
-RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, max_detections=20)
+RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, vote_threshold=0.6, max_detections=20)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,16 @@ def reference_suppression(boxes, scores, rules):
     return sorted(kept, reverse=True)[: rules.max_detections]
 
 
+def reference_vote(boxes, scores, label, kept, rules):
+    """The mean box of those that overlap the kept one, one at a time."""
+    total, weights = np.zeros(4), 0.0
+    for box, own in zip(boxes, scores[:, label], strict=True):
+        overlap = iou(box[None], boxes[[kept]])[0, 0]
+        if overlap >= rules.vote_threshold:
+            total, weights = total + own * overlap**2 * box, weights + own * overlap**2
+    return total / weights
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_suppression_keeps_what_the_plain_algorithm_keeps(seed):
     rng = np.random.default_rng(seed)
@@ -92,8 +102,19 @@ def test_suppression_keeps_what_the_plain_algorithm_keeps(seed):
     expected = reference_suppression(boxes, scores, RULES)
     assert found["labels"].tolist() == [label for _, label, _ in expected]
     np.testing.assert_allclose(found["scores"], [score for score, _, _ in expected])
-    original = letterbox.from_square(boxes[[i for _, _, i in expected]])
+    voted = np.stack([reference_vote(boxes, scores, k, i, RULES) for _, k, i in expected])
+    assert np.abs(voted - boxes[[i for _, _, i in expected]]).max() > 0.5  # votes were given
+    original = letterbox.from_square(voted.astype(np.float32))
     np.testing.assert_allclose(found["boxes_xyxy"], original, atol=1e-4)
+
+
+def test_a_box_without_area_stays_where_it_is():
+    boxes = np.array([[[5, 5, 5, 9], [20, 20, 30, 30]]], np.float32)
+    session = OnnxSession(network.postprocess_model(RULES).SerializeToString(), 1)
+    still = {"size": np.full(2, 64.0), "scale": np.ones(2), "pad": np.zeros(2)}
+    scores = np.array([[[0.9], [0.5]]], np.float32)
+    found = session.run({"network_boxes_xyxy": boxes, "network_scores": scores, **still})
+    np.testing.assert_allclose(found["boxes_xyxy"], boxes[0], atol=1e-4)
 
 
 def test_the_full_model_finds_the_squares_in_an_image_of_another_size(exported, tmp_path):

@@ -15,13 +15,13 @@ import onnx
 from photos import packed
 
 from frontier.models.detector import load_detector
-from frontier.params import load_params
 from frontier.quantization import qdq
 from frontier.quantization.sensitivity import Judge
 from frontier.quantization.study import Photos, study
 from frontier.targets import target as make_target
 from frontier.targets.measure import measure_latency
 from frontier.targets.network import export_network
+from pipelines.settings import Request, merge
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +32,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
     parser.add_argument("--beside", type=Path, help="an ONNX detector to be timed with it")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--preset", default="laptop")
     given = parser.parse_args()
 
-    params = load_params(ROOT / "params.yaml")
+    params = merge(ROOT, Request(preset=given.preset)).params
     target, threads = make_target(params.targets["onnxruntime-cpu"]), params.run.threads
     detector = load_detector(given.model).module
     side = detector.architecture.image_side

@@ -3,9 +3,9 @@
     python tests/bench/accuracy.py --data DIR --set train.budget_s=1200 --seeds 0 1 2 [--test]
 
 The recipe is that of the preset, with what `--set` changes. A budget becomes a step count; the
-training then ends by steps. The exported network is scored in ONNX Runtime as `evaluate` scores
-it. `--test` also scores the test split: once, when the recipe has been chosen on val. `--save DIR`
-keeps each seed's network for `int8.py`.
+training then ends by steps. The exported network is scored in ONNX Runtime by the rules of
+`evaluate`, on images packed at its side. `--test` also scores the test split: once, when the recipe
+has been chosen on val. `--save DIR` keeps each seed's network for `int8.py`.
 """
 
 import argparse

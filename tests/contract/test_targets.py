@@ -9,10 +9,13 @@ import numpy as np
 import onnx
 import psutil
 import pytest
+import torch
 
 from frontier import params
 from frontier.errors import StageFailed, TargetUnavailable, UsageError
 from frontier.files import read_json
+from frontier.models.architecture import yolo_nas
+from frontier.models.detector import Detector
 from frontier.quantization import qdq
 from frontier.targets import TARGETS, target, tensorrt
 from frontier.targets.network import export_network
@@ -57,6 +60,17 @@ class BuildContract:
             artifact = made.build(model, tmp_path)
             assert artifact == tmp_path / made.artifact
             assert artifact.stat().st_size > 1000
+
+    def test_it_builds_a_detector_of_ours(self, made, tmp_path):
+        """The stand-in's scores are plain; ours come through moments, roots and exponentials."""
+        torch.manual_seed(0)
+        detector = Detector(yolo_nas("s", 0.25, SIDE), 3).eval()
+        exported = export_network(detector.deploy(), SIDE, tmp_path / "network.onnx")
+        model = onnx.load(exported)
+        spelled = qdq.quantize(model, qdq.random_ranges(model), set(), made.int8_spelling)
+        onnx.save(spelled, tmp_path / "int8.onnx")
+        for path in (exported, tmp_path / "int8.onnx"):
+            assert made.build(path, tmp_path).stat().st_size > 1000
 
     def test_rubbish_is_refused_by_name(self, made, tmp_path):
         rubbish = tmp_path / "rubbish.onnx"
@@ -125,6 +139,15 @@ class RunContract(BuildContract):
 
 class TestOnnxRuntimeCpu(RunContract):
     kind = "onnxruntime-cpu"
+
+    def test_a_detector_of_ours_agrees_with_torch(self, made, tmp_path):
+        torch.manual_seed(0)
+        deployed = Detector(yolo_nas("s", 0.25, SIDE), 3).eval().deploy()
+        exported = export_network(deployed, SIDE, tmp_path / "network.onnx")
+        found = made.load(made.build(exported, tmp_path), threads=1).run(feeds())
+        boxes, scores = deployed(torch.from_numpy(feeds()["images_BCHW"]))
+        np.testing.assert_allclose(found["boxes_xyxy"], boxes, atol=1e-3)
+        np.testing.assert_allclose(found["scores"], scores, rtol=1e-4)
 
 
 class TestTensorRT(BuildContract):

@@ -56,7 +56,7 @@ def test_deployed_equals_trained_form(block):
     p = outputs.bins.double().softmax(-1)
     mean = sum(p[..., i] * i for i in range(BINS))
     deviation = sum(p[..., i] * (i - mean) ** 2 for i in range(BINS)).sqrt()
-    overlap = expected_overlap(mean, deviation)
+    overlap = expected_overlap(mean, deviation).sqrt()
     assert torch.allclose(scores.double(), outputs.logits.double().sigmoid() * overlap, atol=1e-5)
     centres, strides = anchor_points(96)
     left_top, right_bottom = mean[..., :2] * strides, mean[..., 2:] * strides

@@ -103,7 +103,7 @@ def _varied(cutout: Cutout, ratio: float, augment: Augment, rng: np.random.Gener
     height, width = cutout.image_HWC.shape[:2]
     scale = ratio * rng.uniform(*augment.scale)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    image = cv2.resize(cutout.image_HWC, size, interpolation=cv2.INTER_LINEAR)
+    image = cv2.resize(cutout.image_HWC, size, interpolation=cv2.INTER_CUBIC)
     image = jitter_hsv(np.asarray(image, np.uint8), augment.hsv, rng)
     box = cutout.box_xyxy * np.tile([size[0] / width, size[1] / height], 2)
     if rng.uniform() < augment.flip:

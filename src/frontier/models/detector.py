@@ -211,7 +211,8 @@ class Detector(nn.Module):
 class Deployed(nn.Module):
     """Fused network of a fixed input side: `boxes_xyxy [B, A, 4]` in pixels, `scores [B, A, K]`.
 
-    A score is the class probability times the overlap to be expected of so uncertain a box.
+    A score is the class probability times the root of the overlap to be expected of so uncertain a
+    box: the root, because the probability was trained towards the overlap too.
     """
 
     centres: Tensor
@@ -230,7 +231,7 @@ class Deployed(nn.Module):
     def forward(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.network(images_BCHW)
         distances, deviations = moments(outputs.bins, self.powers)
-        scores = outputs.logits.sigmoid() * expected_overlap(distances, deviations)
+        scores = outputs.logits.sigmoid() * expected_overlap(distances, deviations).sqrt()
         return decode_boxes(self.centres, distances * self.strides), scores
 
 
@@ -254,8 +255,11 @@ def expected_distances(bins: Tensor, values: Tensor) -> Tensor:
 
 
 def powers(bins: int) -> Tensor:
-    """Each bin's distance and its square, as the kernel of `moments`: `[2, 1, 1, R]`."""
-    values = torch.arange(bins, dtype=torch.float32)
+    """Each bin's distance from the middle one and its square, as a kernel `[2, 1, 1, R]`.
+
+    From the middle, so that the difference of squares in `moments` stays exact in few digits.
+    """
+    values = torch.arange(bins, dtype=torch.float32) - bins // 2
     return torch.stack([values, values**2]).view(2, 1, 1, bins)
 
 
@@ -269,16 +273,18 @@ def moments(bins: Tensor, powers: Tensor) -> tuple[Tensor, Tensor]:
     probabilities = bins.softmax(dim=-1).reshape(batch, 1, anchors * sides, count)
     both = F.conv2d(probabilities, powers).reshape(batch, 2, anchors, sides)
     mean, square = both[:, 0], both[:, 1]
-    return mean, (square - mean * mean).clamp_min(0.0).sqrt()
+    return mean + count // 2, (square - mean * mean).clamp_min(0.0).sqrt()
 
 
 def expected_overlap(distances: Tensor, deviations: Tensor) -> Tensor:
-    """`[..., 4]`, `[..., 4]` -> `[..., 1]`: about the IoU with the truth, in 0..1.
+    """`[..., 4]`, `[..., 4]` -> `[..., 1]`: the IoU to be expected with the truth, in 0..1.
 
     A box whose sides are off by d has an IoU of about `1 - sum(|d| / extent)`, here
     `exp(-sum(|d| / extent))`, with what a normal variable of that deviation is off in the mean.
     The bins know what the class scores do not: which boxes are loose (as GFLv2, Li et al. 2020,
-    arXiv:2011.12885, learns it; here nothing is learned).
+    arXiv:2011.12885, learns it; here nothing is learned). A side between two bins spreads over
+    both however sure it is, so small boxes are taken for looser than they are; left out, that
+    part made AP no better (docs/ablations.md).
     """
     extents = distances[..., :2] + distances[..., 2:]
     off = (deviations[..., :2] + deviations[..., 2:]) * MEAN_DEVIATION

@@ -15,7 +15,7 @@ from frontier.data.packing import PackedSplit
 from frontier.metrics import Detections, Truth
 
 SCORE_THRESHOLD = 0.01
-IOU_THRESHOLD = 0.65
+IOU_THRESHOLD = 0.7
 MAX_DETECTIONS = 100
 CANDIDATES = 400
 BATCH = 16

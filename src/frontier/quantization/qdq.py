@@ -118,7 +118,10 @@ def _convolutions(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def _output_region(model: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that no convolution comes after, but for that over DFL's softmax."""
+    """Names of the nodes that no convolution comes after, what leads to DFL's softmax included.
+
+    DFL's own convolution comes after a softmax: no way is followed through one.
+    """
     leads_to_convolution: set[str] = set()
     region: set[str] = set()
     for node in reversed(model.graph.node):

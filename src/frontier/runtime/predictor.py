@@ -14,7 +14,10 @@ MODEL, DESCRIPTION = "model.onnx", "detector.json"
 
 
 class Prediction(NamedTuple):
-    """Detections of one image, best first: pixels of that image, scores 0..1, 0-based labels."""
+    """Detections of one image, best first: pixels of that image, scores 0..1, 0-based labels.
+
+    A score is no probability: it also falls with the uncertainty of its box.
+    """
 
     boxes_xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]

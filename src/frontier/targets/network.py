@@ -66,10 +66,11 @@ def full_model(network: Path, side: int, params: Evaluate, path: Path) -> Path:
 def postprocess_model(params: Evaluate, opset: int = OPSET) -> onnx.ModelProto:
     """Raw boxes and scores of one image -> kept boxes in original pixels, scores, labels.
 
-    Each kept box is the mean of those of its class that overlap it by `vote_threshold` or more,
-    itself included, weighted by score times overlap squared.
+    The best `NMS_ANCHORS` anchors take part. Each kept box is the mean of those that overlap it by
+    `vote_threshold` or more, itself included, weighted by their score for its class times overlap
+    squared.
 
-    Reference: box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749), section 5.2.
+    Reference: box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749); the overlap is ours.
     """
     return _parse(
         _KEEP_BEST,

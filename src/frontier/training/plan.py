@@ -122,7 +122,8 @@ def _fitting_batch(task: Task, at_most: int) -> int:
     """
     device = next(task.module.parameters()).device
     few, more = (images * ranks.count() for images in PROBED)
-    free, growth = memory.free_bytes(device), memory.Growth(device)
+    growth = memory.Growth(device)  # first: it gives back what is then free
+    free = memory.free_bytes(device)
     with _rehearsal(task) as training:
         peaks = [_peak_of(training, task, images, growth) for images in (few, more)]
     an_image = (peaks[1] - peaks[0]) / (more - few)

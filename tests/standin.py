@@ -18,7 +18,7 @@ from frontier.boxes import Letterbox
 from frontier.data import packing
 from frontier.data.catalog import write_catalog
 from frontier.files import write_json
-from frontier.models.detector import moments, powers
+from frontier.models.decoding import moments, powers
 
 SIDE, CELL = 64, 16
 COLOURS = np.array([(225, 30, 30), (30, 225, 30), (30, 30, 225)], np.uint8)

@@ -188,17 +188,7 @@ class Measure(Section):
 class Evaluate(Section):
     score_threshold: Fraction
     iou_threshold: Fraction
-    vote_threshold: Fraction
     max_detections: Positive
-
-    @model_validator(mode="after")
-    def _votes_for_one(self) -> Self:
-        if self.vote_threshold < self.iou_threshold:
-            raise ValueError(
-                f"evaluate.vote_threshold: {self.vote_threshold:g} is below evaluate.iou_threshold "
-                f"{self.iou_threshold:g}: kept boxes would be averaged into each other; raise it"
-            )
-        return self
 
 
 class Report(Section):

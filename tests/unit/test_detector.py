@@ -8,15 +8,8 @@ from torch.nn import functional as F
 
 from frontier.boxes import iou
 from frontier.models.architecture import Architecture, SearchSpace
-from frontier.models.detector import (
-    BINS,
-    Detector,
-    anchor_points,
-    decode_boxes,
-    expected_overlap,
-    load_detector,
-    save_detector,
-)
+from frontier.models.decoding import BINS, anchor_points, decode_boxes, expected_overlap
+from frontier.models.detector import Detector, load_detector, save_detector
 from frontier.models.supernet import Supernet, load_supernet, recalibrate, save_supernet
 from frontier.models.transfer import transfer
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from frontier.models.detector import REG_MAX, Outputs, anchor_points
+from frontier.models.decoding import REG_MAX, anchor_points
+from frontier.models.detector import Outputs
 from frontier.params import LossWeights
 from frontier.training.assigner import TOP_K, assign, pairwise_iou
 from frontier.training.losses import (

@@ -12,7 +12,7 @@ from frontier.runtime.session import OnnxSession
 from frontier.targets import network
 from tests.standin import SIDE, Standin, scene
 
-RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, vote_threshold=0.6, max_detections=20)
+RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, max_detections=20)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,8 @@ def reference_vote(boxes, scores, label, kept, rules):
     """The mean box of those that overlap the kept one, one at a time."""
     total, weights = np.zeros(4), 0.0
     for box, own in zip(boxes, scores[:, label], strict=True):
-        overlap = iou(box[None], boxes[[kept]])[0, 0]
-        if overlap >= rules.vote_threshold:
-            total, weights = total + own * overlap**2 * box, weights + own * overlap**2
+        vote = own * max(0.0, iou(box[None], boxes[[kept]])[0, 0] - rules.iou_threshold)
+        total, weights = total + vote * box, weights + vote
     return total / weights
 
 

@@ -91,10 +91,6 @@ def test_a_target_brings_the_one_whose_student_it_takes(root: Path) -> None:
         (Request(assignments=["a=1", "search.b=2"]), ["'a'", "'b'"]),
         (Request(assignments=["run.seed=x", "pack.holdout=2"]), ["run.seed", "pack.holdout"]),
         (Request(assignments=["space.image_sizes=[512]"]), ["larger than pack.image_size"]),
-        (
-            Request(assignments=["evaluate.vote_threshold=0.5"]),
-            ["evaluate.vote_threshold", "raise it"],
-        ),
         (Request(preset="lapto"), ["did you mean 'laptop'"]),
         (Request(targets=["tensort"]), ["did you mean 'tensorrt'"]),
     ],

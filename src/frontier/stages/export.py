@@ -111,7 +111,6 @@ def _describe(
         "precision": precision,
         "score_threshold": params.evaluate.score_threshold,
         "iou_threshold": params.evaluate.iou_threshold,
-        "vote_threshold": params.evaluate.vote_threshold,
         "max_detections": params.evaluate.max_detections,
         "input": (
             "image: uint8 [H, W, 3] RGB, any size"
@@ -149,17 +148,14 @@ def _check_parity(
     rounding; once larger, where it resizes too.
 
     Raises:
-        StageFailed: the AP differs by more than `export.max_ap_gap`; where the letterbox resizes,
-            by more than `RESIZED_AP_GAP` too.
+        StageFailed: the AP differs by more than `export.max_ap_gap`, or `RESIZED_AP_GAP`.
     """
     split = validation.subset(np.arange(min(params.export.parity_images, len(validation))))
     side = student.architecture.image_side
     expected = parity.torch_predictor(student.module.deploy(), side, params.evaluate)
     found = Predictor(bundle, params.run.threads)
     results = []
-    # who allows a wider gap at the network's size, on few images, allows it where resizing adds one
-    resized_gap = max(RESIZED_AP_GAP, params.export.max_ap_gap)
-    for longest, limit in ((side, params.export.max_ap_gap), (side * 3 // 2, resized_gap)):
+    for longest, limit in ((side, params.export.max_ap_gap), (side * 3 // 2, RESIZED_AP_GAP)):
         photos = [parity.photo(split, index, longest) for index in range(len(split))]
         result = {"longest_side": longest, **parity.compare(split, photos, expected, found)}
         if result["AP_gap"] > limit:

@@ -66,11 +66,11 @@ def full_model(network: Path, side: int, params: Evaluate, path: Path) -> Path:
 def postprocess_model(params: Evaluate, opset: int = OPSET) -> onnx.ModelProto:
     """Raw boxes and scores of one image -> kept boxes in original pixels, scores, labels.
 
-    The best `NMS_ANCHORS` anchors take part. Each kept box is the mean of those that overlap it by
-    `vote_threshold` or more, itself included, weighted by their score for its class times overlap
-    squared.
+    The best `NMS_ANCHORS` anchors take part. Each kept box is the mean of those that it suppresses
+    and itself, weighted by their score for its class times the overlap above `iou_threshold`: a
+    vote fades to nothing where suppression ends, so a small change of a box changes little.
 
-    Reference: box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749); the overlap is ours.
+    Reference: box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749); the fading is ours.
     """
     return _parse(
         _KEEP_BEST,
@@ -78,7 +78,6 @@ def postprocess_model(params: Evaluate, opset: int = OPSET) -> onnx.ModelProto:
         anchors=NMS_ANCHORS,
         detections=params.max_detections,
         iou=params.iou_threshold,
-        vote=params.vote_threshold,
         score=params.score_threshold,
     )
 
@@ -283,44 +282,39 @@ keep_best (float[1, A, 4] network_boxes_xyxy, float[1, A, C] network_scores,
   anchor_at = Constant <value = int64 {2}> ()
   anchor = Gather <axis = 1> (chosen, anchor_at)
   boxes_A = Squeeze (boxes_BA, batch)
-  kept_boxes = Gather <axis = 0> (boxes_A, anchor)
   boxes_TA = Transpose (boxes_A)
   x1, y1, x2, y2 = Split <axis = 0, num_outputs = 4> (boxes_TA)
-  kept_x1, kept_y1, kept_x2, kept_y2 = Split <axis = 1, num_outputs = 4> (kept_boxes)
+  width = Sub (x2, x1)
+  height = Sub (y2, y1)
+  area = Mul (width, height)
+  each = Constant <value = float {1.0}> ()
+  one_more = Constant <value = int64[4] {0, 0, 0, 1}> ()
+  boxes_A1 = Pad <mode = "constant"> (boxes_A, one_more, each)
+  kept_A1 = Gather <axis = 0> (boxes_A1, anchor)
+  kept_x1, kept_y1, kept_x2, kept_y2, kept_1 = Split <axis = 1, num_outputs = 5> (kept_A1)
+  kept_area_row = Gather <axis = 1> (area, anchor)
+  kept_area = Transpose (kept_area_row)
   left = Max (kept_x1, x1)
   top = Max (kept_y1, y1)
   right = Min (kept_x2, x2)
   bottom = Min (kept_y2, y2)
-  shared_width = Sub (right, left)
-  shared_height = Sub (bottom, top)
-  shared_width_0 = Relu (shared_width)
-  shared_height_0 = Relu (shared_height)
-  shared = Mul (shared_width_0, shared_height_0)
-  width = Sub (x2, x1)
-  height = Sub (y2, y1)
-  area = Mul (width, height)
-  kept_width = Sub (kept_x2, kept_x1)
-  kept_height = Sub (kept_y2, kept_y1)
-  kept_area = Mul (kept_width, kept_height)
+  across = Sub (right, left)
+  down = Sub (bottom, top)
+  shared_width = Relu (across)
+  shared_height = Relu (down)
+  shared = Mul (shared_width, shared_height)
   both = Add (kept_area, area)
   union = Sub (both, shared)
   tiny = Constant <value = float {1e-9}> ()
   whole = Max (union, tiny)
   overlap = Div (shared, whole)
-  vote = Constant <value = float {$vote}> ()
-  near = GreaterOrEqual (overlap, vote)
-  near_one = Cast <to = 1> (near)
+  above = Sub (overlap, iou)
+  nearness = Relu (above)
   scores_CA = Squeeze (scores_BCA, batch)
   class_scores = Gather <axis = 0> (scores_CA, labels)
-  trust = Mul (class_scores, near_one)
-  trust_overlap = Mul (trust, overlap)
-  weight = Mul (trust_overlap, overlap)
-  one_more = Constant <value = int64[4] {0, 0, 0, 1}> ()
-  each = Constant <value = float {1.0}> ()
-  boxes_1 = Pad <mode = "constant"> (boxes_A, one_more, each)
-  kept_boxes_1 = Gather <axis = 0> (boxes_1, anchor)
-  votes = MatMul (weight, boxes_1)
-  own_vote = Mul (kept_boxes_1, tiny)
+  weight = Mul (class_scores, nearness)
+  votes = MatMul (weight, boxes_A1)
+  own_vote = Mul (kept_A1, tiny)
   all_votes = Add (votes, own_vote)
   four_and_one = Constant <value = int64[2] {4, 1}> ()
   sums, weights = Split <axis = 1> (all_votes, four_and_one)

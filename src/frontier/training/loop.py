@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from frontier import tracking
 from frontier.data.loader import Batch
 from frontier.errors import NonFiniteLoss
-from frontier.models.detector import anchor_points
+from frontier.models.decoding import anchor_points
 from frontier.params import Run, Train
 from frontier.training import ranks
 from frontier.training.checkpoint import Checkpoint, load_newest, save

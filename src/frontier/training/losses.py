@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from frontier.models.detector import REG_MAX, Outputs, decode_boxes, expected_distances
+from frontier.models.decoding import REG_MAX, decode_boxes, expected_distances
+from frontier.models.detector import Outputs
 from frontier.params import LossWeights
 from frontier.training.assigner import TINY, Assignment, assign
 from frontier.training.ranks import total

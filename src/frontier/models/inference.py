@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from frontier.boxes import resize
 from frontier.data.packing import PackedSplit
 from frontier.metrics import Detections, Truth
 
@@ -39,16 +40,9 @@ def image_batches(split: PackedSplit, side: int, device: torch.device) -> Iterat
     """Stored images resized to `side`, as `[B, 3, side, side]` in 0..1, channels last."""
     for start in range(0, len(split), BATCH):
         stored = split.images[slice(start, start + BATCH)]
-        resized = np.stack([resize(image, side) for image in stored])
+        resized = np.stack([resize(image, (side, side)) for image in stored])
         images = torch.from_numpy(resized).to(device).permute(0, 3, 1, 2).float() / 255.0
         yield images.contiguous(memory_format=torch.channels_last)
-
-
-def resize(image_HWC: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    if image_HWC.shape[0] == side:
-        return image_HWC
-    resized = cv2.resize(image_HWC, (side, side), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8)
 
 
 def suppress(boxes_xyxy: Array, scores: Array) -> tuple[Array, Array, npt.NDArray[np.int64]]:

@@ -23,8 +23,8 @@ from frontier.targets.hardware import fingerprint_id
 from frontier.targets.measure import Latency, measure_latency, records_path
 from frontier.targets.network import full_model
 
-# The graph's bilinear resize and OpenCV's differ by one grey level here and there, which the
-# strict budget would not forgive; a wrong letterbox costs a point of AP and is still caught.
+# One pixel in a thousand is rounded the other way by the graph's resize, which the strict budget
+# would not forgive; a wrong letterbox costs a point of AP and is still caught.
 RESIZED_AP_GAP = 0.01
 
 

@@ -6,7 +6,15 @@ from torch import nn
 
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector
-from frontier.training.optimizer import MOMENTUM, UPDATE_RMS, Muon, optimizers, orthogonalised
+from frontier.training.optimizer import (
+    ITERATIONS,
+    MOMENTUM,
+    NEWTON_SCHULZ,
+    UPDATE_RMS,
+    Muon,
+    optimizers,
+    orthogonalised,
+)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 144), (2, 64, 24), (1, 32, 32)])
@@ -19,6 +27,24 @@ def test_orthogonalised_matrices_keep_their_directions_and_lose_their_sizes(shap
         assert sizes.min() > 0.3
         assert sizes.max() < 1.3
         assert torch.allclose(u @ torch.diag(sizes) @ v, after, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(16, 144), (64, 24), (32, 32)])
+@pytest.mark.parametrize("rank", [5, 16])
+def test_singular_values_follow_the_scalar_iteration(shape, rank):
+    """The same polynomial, number by number; also where singular values are tiny or zero."""
+    generator = torch.Generator().manual_seed(1)
+    left, right = (torch.randn(side, rank, generator=generator).double() for side in shape)
+    matrix = left * torch.logspace(0, -6, rank) @ right.T
+    u, sizes, v = torch.linalg.svd(matrix, full_matrices=False)
+    a, b, c = NEWTON_SCHULZ
+    values = sizes / sizes.norm()
+    for _ in range(ITERATIONS):
+        values = a * values + b * values**3 + c * values**5
+    expected = u @ torch.diag(values) @ v
+    assert torch.allclose(orthogonalised(matrix[None])[0], expected, atol=1e-9)
+    single = orthogonalised(matrix[None].float())[0]
+    assert torch.allclose(single, expected.float(), atol=1e-3)
 
 
 def test_three_steps_agree_with_torchs_muon():

@@ -106,8 +106,8 @@ def orthogonalised(matrices_NAB: Tensor) -> Tensor:
         gram = factor @ gram @ factor
         factor = _polynomial(gram)
         product = factor @ product
-    x = product @ x
-    return x.transpose(1, 2) if tall else x
+    same: Tensor = product @ x
+    return same.transpose(1, 2) if tall else same
 
 
 def _polynomial(gram: Tensor) -> Tensor:

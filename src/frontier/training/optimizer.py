@@ -106,8 +106,8 @@ def orthogonalised(matrices_NAB: Tensor) -> Tensor:
         gram = factor @ gram @ factor
         factor = _polynomial(gram)
         product = factor @ product
-    same: Tensor = product @ x
-    return same.transpose(1, 2) if tall else same
+    orthogonal: Tensor = product @ x
+    return orthogonal.transpose(1, 2) if tall else orthogonal
 
 
 def _polynomial(gram: Tensor) -> Tensor:

@@ -132,6 +132,16 @@ def test_barely_visible_boxes_are_ignored() -> None:
     assert not all(seen)
 
 
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_what_is_not_scaled_keeps_its_pixels(mosaic: bool) -> None:
+    moved = Augment(scale=(1.0, 1.0), translate=0.3, flip=0.5, hsv=(0, 0, 0), mosaic=0, paste=0)
+    split = split_of(8)
+    for seed in range(20):
+        sources = [(split, (seed + i) % 8) for i in range(4 if mosaic else 1)]
+        sample = augmented(sources, SIDE, moved, np.random.default_rng(seed))
+        assert set(np.unique(sample.image_HWC)) <= {0, 114, 255}, "interpolated"
+
+
 def test_plain_is_the_stored_image() -> None:
     split = split_of(2)
     sample = plain(split, 1, SIDE)

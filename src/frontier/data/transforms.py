@@ -95,8 +95,9 @@ def _tile(
     # where in the rectangle the free (or, if negative, the overhanging) length goes
     place = rng.uniform(0, 1, 2) if (x2 - x1) < side else np.array([0.5, 0.5])
     move = rng.uniform(-augment.translate, augment.translate, 2) * side
-    shift_x = x1 + place[0] * (x2 - x1 - new_w * scale) + move[0] * (x2 - x1 == side)
-    shift_y = y1 + place[1] * (y2 - y1 - new_h * scale) + move[1] * (x2 - x1 == side)
+    # by whole pixels: what is not scaled stays as sharp as inference will see it
+    shift_x = round(x1 + place[0] * (x2 - x1 - new_w * scale) + move[0] * (x2 - x1 == side))
+    shift_y = round(y1 + place[1] * (y2 - y1 - new_h * scale) + move[1] * (x2 - x1 == side))
     return Tile(x1, y1, x2, y2, scale, shift_x, shift_y, bool(rng.uniform() < augment.flip))
 
 

@@ -26,7 +26,7 @@ IR_VERSION = 10
 INPUT = "images_BCHW"
 OUTPUTS = ("boxes_xyxy", "scores")
 # Anchors given to the non-maximum suppression, best first: its time grows with their square.
-NMS_ANCHORS = 300
+NMS_ANCHORS = 500
 
 
 def export_network(module: "nn.Module", side: int, path: Path) -> Path:

@@ -40,6 +40,18 @@ def _known_batch_size(value: object) -> object:
     raise ValueError(f"train.batch_size: must be auto or at least 1 (found {value!r})")
 
 
+def _known_scale(value: object) -> object:
+    if value == "auto":
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2:
+        low, high = value
+        if all(type(v) in (int, float) and math.isfinite(v) for v in value) and 0 < low <= high:
+            return float(low), float(high)
+    raise ValueError(
+        f"train.augment.scale: must be auto or [low, high] with 0 < low <= high (found {value!r})"
+    )
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,12 +103,18 @@ class Space(Section):
 
 
 class Augment(Section):
-    scale: tuple[PositiveFloat, PositiveFloat]
+    scale: Annotated[tuple[float, float] | Literal["auto"], PlainValidator(_known_scale)]
     translate: Fraction
     flip: Fraction
     hsv: tuple[Fraction, Fraction, Fraction]
     mosaic: Fraction
     paste: Count
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Least and most, once `auto` was settled (`batch_source`)."""
+        assert self.scale != "auto"
+        return self.scale
 
 
 class LossWeights(Section):

@@ -101,7 +101,7 @@ def pasted(
 
 def _varied(cutout: Cutout, ratio: float, augment: Augment, rng: np.random.Generator) -> Cutout:
     height, width = cutout.image_HWC.shape[:2]
-    scale = ratio * rng.uniform(*augment.scale)
+    scale = ratio * rng.uniform(*augment.scales)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     image = cv2.resize(cutout.image_HWC, size, interpolation=cv2.INTER_CUBIC)
     image = jitter_hsv(np.asarray(image, np.uint8), augment.hsv, rng)

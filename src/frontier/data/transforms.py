@@ -90,7 +90,7 @@ def _tile(
 ) -> Tile:
     """Scale about the batch side over S; a mosaic's tile is a random crop, a single is centred."""
     x1, y1, x2, y2 = rectangle
-    scale = side / split.image_size * rng.uniform(*augment.scale)
+    scale = side / split.image_size * rng.uniform(*augment.scales)
     new_h, new_w = _content(split, i).new_hw
     # where in the rectangle the free (or, if negative, the overhanging) length goes
     place = rng.uniform(0, 1, 2) if (x2 - x1) < side else np.array([0.5, 0.5])

@@ -73,7 +73,9 @@ def train(task: Task, length: Length) -> list[Row]:
     """
     try:
         plan = plan_of(task, length)
-        tracking.log_params({f"plan.{name}": value for name, value in plan._asdict().items()})
+        low, high = task.source.augment.scales
+        planned = {**plan._asdict(), "scale": f"{low:g} to {high:g}"}
+        tracking.log_params({f"plan.{name}": value for name, value in planned.items()})
         task = task.of_size(plan.batch_size)
         training = task.training(plan.steps, task.work)
         return training.fit(task.source, task.source.epoch_steps, task.score)

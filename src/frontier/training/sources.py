@@ -10,6 +10,7 @@ import torch
 
 from frontier.data.loader import Batch, batches
 from frontier.data.packing import PackedSplit, load_split
+from frontier.data.sizes import scale_range
 from frontier.models.detector import Detector
 from frontier.models.supernet import recalibrate
 from frontier.params import Augment, Run, Train
@@ -72,7 +73,10 @@ def batch_source(
     splits: Sequence[PackedSplit], recipe: Train, run: Run, sides: Sides
 ) -> BatchSource:
     size = 0 if recipe.batch_size == "auto" else recipe.batch_size
-    return BatchSource(splits, sides, size, recipe.augment, run.seed, run.loader_workers)
+    augment = recipe.augment
+    if augment.scale == "auto":
+        augment = augment.model_copy(update={"scale": scale_range(splits)})
+    return BatchSource(splits, sides, size, augment, run.seed, run.loader_workers)
 
 
 def labelled_splits(pack: Path, pseudo_label: Path) -> list[PackedSplit]:

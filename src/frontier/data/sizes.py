@@ -1,11 +1,16 @@
 """How much closer some pictures were taken than others, told by the sizes of their boxes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from frontier.boxes import area
 from frontier.data.packing import PackedSplit
+
+Array = npt.NDArray[Any]
 
 LEAST_SPREAD = 0.05  # less is less than a pixel of an object of 20 px
 MOST_SPREAD = 0.5
@@ -45,9 +50,7 @@ def distance_spread(splits: Sequence[PackedSplit]) -> float:
     return float(np.sqrt(max(between - inside, 0.0) / per_image))
 
 
-def _relative_sizes(
-    splits: Sequence[PackedSplit],
-) -> tuple[np.ndarray, np.ndarray]:
+def _relative_sizes(splits: Sequence[PackedSplit]) -> tuple[Array, Array]:
     """Log sides of certain boxes over the median of their class, and the number of their image."""
     sizes, labels, images, first = [], [], [], 0
     for split in splits:
@@ -58,7 +61,6 @@ def _relative_sizes(
         labels.append(split.labels[sure])
         images.append(image[sure] + first)
         first += len(split)
-    log_sides, label = np.concatenate(sizes), np.concatenate(labels)
-    for one in np.unique(label):
-        log_sides[label == one] -= np.median(log_sides[label == one])
-    return log_sides, np.concatenate(images)
+    log_sides = pd.Series(np.concatenate(sizes))
+    usual = log_sides.groupby(np.concatenate(labels)).transform("median")
+    return (log_sides - usual).to_numpy(), np.concatenate(images)

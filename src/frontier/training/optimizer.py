@@ -94,7 +94,7 @@ def orthogonalised(matrices_NAB: Tensor) -> Tensor:
     """Each matrix with its singular values near 1 (between about 0.7 and 1.2), by Newton-Schulz.
 
     Every factor is a polynomial in `X X^T`, so the iteration runs on that smaller square and
-    meets the matrix only at both ends: .7 of the time, the same result to rounding.
+    meets the matrix only at both ends: less work where it is wide, the same result to rounding.
     """
     tall = matrices_NAB.shape[1] > matrices_NAB.shape[2]
     x = matrices_NAB.transpose(1, 2) if tall else matrices_NAB

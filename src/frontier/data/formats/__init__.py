@@ -1,13 +1,22 @@
-"""Annotation formats: each module turns its files into `Parsed` records and a list of faults."""
+"""Annotation formats: each module turns a folder of its kind into `Part`s, a stream of tables.
 
-import json
+A format states what lies in its files and lists every fault of a single record; what needs the
+whole dataset to be known (ids used twice, unknown images and classes) is found by `ingest`.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from frontier.errors import DataError
+import pyarrow
+
+pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
 Severity = Literal["critical", "warning"]
+
+SPLITS = ("train", "val", "test")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of image files, in lower case
 
 
 class Problem(NamedTuple):
@@ -23,16 +32,18 @@ class Problem(NamedTuple):
 
 
 class ImageRecord(NamedTuple):
-    """`width` and `height` as declared in pixels, 0 if not stated."""
+    """`width` and `height` as declared in pixels, 0 if not stated; `line` of `source`, from 1."""
 
     image_id: int
     file_name: str
     width: int
     height: int
+    source: str
+    line: int
 
 
 class BoxRecord(NamedTuple):
-    """COCO box: left, top, width, height in pixels."""
+    """COCO box: left, top, width, height in pixels; `line` of its image's `source`, from 1."""
 
     image_id: int
     category_id: int
@@ -41,27 +52,86 @@ class BoxRecord(NamedTuple):
     w: float
     h: float
     is_crowd: bool
+    line: int
+
+
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("file_name", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("source", pa.string()),
+        ("line", pa.int64()),
+    ]
+)
+BOXES = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("category_id", pa.int64()),
+        *((name, pa.float64()) for name in "xywh"),
+        ("is_crowd", pa.bool_()),
+        ("line", pa.int64()),
+    ]
+)
+
+
+def image_table(records: Iterable[ImageRecord] = ()) -> Any:
+    """Records as a table of `IMAGES`."""
+    return pa.Table.from_pylist([record._asdict() for record in records], IMAGES)
+
+
+def box_table(records: Iterable[BoxRecord] = ()) -> Any:
+    """Records as a table of `BOXES`."""
+    return pa.Table.from_pylist([record._asdict() for record in records], BOXES)
 
 
 @dataclass
-class Parsed:
-    """What was sound in one annotation file, and everything that was not."""
+class Part:
+    """Some consecutive records of a split: what was sound, and everything that was not.
+
+    Attributes:
+        classes: names by category id, of this part alone.
+        images: a table of `IMAGES`.
+        boxes: a table of `BOXES`; their images may come in another part.
+    """
 
     classes: dict[int, str] = field(default_factory=dict)
-    images: list[ImageRecord] = field(default_factory=list)
-    boxes: list[BoxRecord] = field(default_factory=list)
+    images: Any = field(default_factory=image_table)
+    boxes: Any = field(default_factory=box_table)
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_annotations(path: Path) -> Any:
-    """Parse a JSON file of any encoding that JSON allows.
+class Format(Protocol):
+    """One way of storing a labelled dataset in a folder.
 
-    Raises:
-        DataError: it is not JSON; says where it breaks.
+    Attributes:
+        name: as `ingest.format` spells it.
+        layout: what such a folder holds, for messages.
+        ids_given: do the files name categories by id; if not, the ids of a split's parts mean
+            nothing beyond that split, and `ingest` numbers the class names of all splits.
     """
-    try:
-        return json.loads(path.read_bytes())
-    except RecursionError:
-        raise DataError(f"{path.name}: nested too deeply to be an annotation file") from None
-    except ValueError as error:
-        raise DataError(f"{path.name}: not valid JSON: {error}") from None
+
+    name: str
+    layout: str
+    ids_given: bool
+
+    def splits(self, folder: Path) -> list[str]:
+        """Which of `SPLITS` the folder holds in this format; none: it is in another one.
+
+        Cheap, and never raises for what the folder holds.
+        """
+        ...
+
+    def annotations(self, folder: Path, split: str) -> list[Path]:
+        """Every file that the labels of a split depend on, sorted."""
+        ...
+
+    def image_root(self, folder: Path) -> Path:
+        """The folder that file names are relative to."""
+        ...
+
+    def read(self, folder: Path, split: str) -> Iterator[Part]:
+        """Parts of bounded size. A file that breaks in the middle is a critical problem, and what
+        stood before the break is still given."""
+        ...

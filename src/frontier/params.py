@@ -5,6 +5,7 @@ No field has a default: a value that can change a result stands in `params.yaml`
 
 import difflib
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -77,16 +78,41 @@ class SyntheticPretrain(Section):
     train: Positive
 
 
+def _known_pattern(value: str | None) -> str | None:
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise ValueError(f"ingest.scenes: not a regular expression: {error}") from None
+    return value
+
+
+class Workers(Section):
+    """Where the work on shards of images is done; results are the same everywhere."""
+
+    backend: Literal["local", "dask", "ray"]
+    jobs: Positive
+    address: str | None
+
+
 class Ingest(Section):
     source: str
+    format: Literal["auto", "coco", "objects365", "voc", "yolo"]
     unlabelled: str | None
+    check_images: bool
+    look_alike_bits: Annotated[int, Field(ge=0, le=16)]
+    scenes: Annotated[str | None, AfterValidator(_known_pattern)]
+    made_split: Annotated[float, Field(gt=0.0, lt=0.5)]
     synthetic: Synthetic
     pretrain: SyntheticPretrain
 
 
 class Validate(Section):
     max_quarantined: Fraction
-    max_repaired: Fraction
+    max_faulty_images: Fraction
+    max_empty: Fraction
+    max_boxes: Positive
+    max_aspect: Annotated[float, Field(ge=1.0)]
+    max_drift: Fraction
     min_boxes_per_class: Count
 
 
@@ -224,6 +250,7 @@ class Params(Section):
 
     run: Run
     ingest: Ingest
+    workers: Workers
     # pydantic's BaseModel owns the name `validate`
     validate_: Validate = Field(alias="validate")
     pack: Pack

@@ -4,7 +4,6 @@ Legend: I images, N boxes. Boxes are stored as COCO states them; a `CatalogSplit
 clipped, as corners, with everything that the verdict of `validate` excludes left out.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +15,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from frontier import boxes
-from frontier.data.formats import Problem
+from frontier.data.canonical import write_coco
 from frontier.files import read_json, write_json
 
 Array = npt.NDArray[Any]
@@ -27,13 +26,18 @@ IMAGES = pa.schema(
         ("image_id", pa.int64()),
         ("split", pa.string()),
         ("file_name", pa.string()),
-        ("width", pa.int64()),
+        ("width", pa.int64()),  # decoded, upright; 0 if it does not decode
         ("height", pa.int64()),
         ("declared_width", pa.int64()),
         ("declared_height", pa.int64()),
+        ("source", pa.string()),  # the file that lists the image, and the line in it
+        ("line", pa.int64()),
         ("sha256", pa.string()),
         ("phash", pa.string()),
         ("status", pa.string()),
+        ("notes", pa.list_(pa.string())),  # what is odd about a usable file
+        ("scene", pa.int64()),  # equal for images that show the same
+        ("boxes", pa.int64()),  # rows of the boxes table, which follow the order of the images
     ]
 )
 BOXES = pa.schema(
@@ -44,8 +48,11 @@ BOXES = pa.schema(
         ("category_id", pa.int64()),
         *((name, pa.float64()) for name in "xywh"),
         ("is_crowd", pa.bool_()),
+        ("line", pa.int64()),
+        ("source_id", pa.int64()),
     ]
 )
+USED, REPAIRED, DROPPED, QUARANTINED = "used", "repaired", "dropped", "quarantined"
 
 
 @dataclass(frozen=True)
@@ -78,21 +85,22 @@ class CatalogSplit:
 class Catalog:
     """A catalog folder, opened for reading."""
 
-    def __init__(self, folder: Path, info: dict[str, Any], verdict: dict[str, Any] | None) -> None:
+    def __init__(self, folder: Path, info: dict[str, Any], judged: Path | None) -> None:
         self.folder, self.info = folder, info
         self.classes: list[dict[str, Any]] = info["classes"]
         self.images = pa.parquet.read_table(folder / "images.parquet")
-        self.boxes = pa.parquet.read_table(folder / "boxes.parquet")
-        excluded = verdict or {"quarantined": [], "dropped": []}
-        self.quarantined = {(q["split"], q["image_id"]) for q in excluded["quarantined"]}
-        self.dropped = np.array([d["box_id"] for d in excluded["dropped"]], np.int64)
+        self.usable = _is(self.images["status"], "ok")
+        self.dropped = np.zeros(0, np.int64)
+        if judged:
+            outcome = pa.parquet.read_table(judged / "images.parquet", columns=["outcome"])
+            self.usable &= _is(outcome["outcome"], USED)
+            faulty = pa.parquet.read_table(judged / "boxes.parquet", columns=["box_id", "outcome"])
+            self.dropped = faulty["box_id"].to_numpy()[_is(faulty["outcome"], DROPPED)]
 
     @classmethod
-    def load(cls, folder: Path, verdict: Path | None = None) -> Self:
-        """Open `<root>/data/ingest/<name>`; with a `verdict.json`, what it excludes is left out."""
-        return cls(
-            folder, read_json(folder / "catalog.json"), read_json(verdict) if verdict else None
-        )
+    def load(cls, folder: Path, judged: Path | None = None) -> Self:
+        """Open `<root>/data/ingest/<name>`; what the verdict in `judged` excludes is left out."""
+        return cls(folder, read_json(folder / "catalog.json"), judged)
 
     @property
     def splits(self) -> list[str]:
@@ -110,42 +118,39 @@ class Catalog:
 
     def split(self, name: str) -> CatalogSplit:
         """The usable images of a split, in the order of the table."""
-        images = self.images.filter(pa.compute.equal(self.images["split"], name))
-        rows = [
-            row
-            for row in images.select(
-                ["image_id", "file_name", "height", "width", "status"]
-            ).to_pylist()
-            if row["status"] == "ok" and (name, row["image_id"]) not in self.quarantined
-        ]
-        image_ids = np.array([row["image_id"] for row in rows], np.int64)
-        sizes_hw = np.array([(r["height"], r["width"]) for r in rows], np.int64).reshape(-1, 2)
-        own = self._boxes_of(name, image_ids, sizes_hw)
+        usable = self.usable & _is(self.images["split"], name)
+        images = self.images.filter(pa.array(usable))
+        sizes_hw = np.stack([images[side].to_numpy() for side in ("height", "width")], axis=1)
         return CatalogSplit(
             self.root(name),
             len(self.classes),
-            image_ids,
+            images["image_id"].to_numpy(),
             sizes_hw,
-            [row["file_name"] for row in rows],
-            *own,
+            images["file_name"].to_pylist(),
+            *self._boxes_of(usable, sizes_hw),
         )
 
-    def _boxes_of(self, name: str, image_ids: Array, sizes_hw: Array) -> tuple[Array, ...]:
-        table = self.boxes.filter(pa.compute.equal(self.boxes["split"], name))
-        column = {key: table[key].to_numpy() for key in table.column_names if key != "split"}
-        places = {int(image_id): i for i, image_id in enumerate(image_ids)}
-        place = np.array([places.get(int(i), -1) for i in column["image_id"]], np.int64)
-        keep = (place >= 0) & ~np.isin(column["box_id"], self.dropped)
+    def _boxes_of(self, usable: Array, sizes_hw: Array) -> tuple[Array, ...]:
+        """Offsets, corners, labels and ignore of the boxes of the usable images."""
+        counts = self.images["boxes"].to_numpy()
+        place = np.repeat(np.cumsum(usable) - 1, counts)
+        table = pa.parquet.read_table(self.folder / "boxes.parquet")
+        keep = np.repeat(usable, counts) & ~np.isin(table["box_id"].to_numpy(), self.dropped)
+        column = {key: table[key].to_numpy()[keep] for key in (*"xywh", "category_id", "is_crowd")}
         place = place[keep]
-        corners = boxes.xywh_to_xyxy(np.stack([column[k][keep] for k in "xywh"], axis=-1))
+        corners = boxes.xywh_to_xyxy(np.stack([column[key] for key in "xywh"], axis=-1))
         corners = clip_each(corners, sizes_hw[place])
         solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
-        order = np.flatnonzero(solid)[np.argsort(place[solid], kind="stable")]
-        counts = np.bincount(place[order], minlength=len(image_ids))
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        own = np.bincount(place[solid], minlength=len(sizes_hw))
+        offsets = np.concatenate([[0], np.cumsum(own)]).astype(np.int64)
         ids = np.array([c["category_id"] for c in self.classes], np.int64)
-        labels = np.searchsorted(ids, column["category_id"][keep][order]).astype(np.int64)
-        return offsets, corners[order], labels, column["is_crowd"][keep][order]
+        labels = np.searchsorted(ids, column["category_id"][solid]).astype(np.int64)
+        return offsets, corners[solid], labels, column["is_crowd"][solid]
+
+
+def _is(column: Any, value: str) -> Array:
+    flags: Array = pa.compute.equal(column, value).to_numpy(zero_copy_only=False)
+    return flags
 
 
 def clip_each(boxes_xyxy: Array, sizes_hw: Array) -> Array:
@@ -154,52 +159,39 @@ def clip_each(boxes_xyxy: Array, sizes_hw: Array) -> Array:
     return clipped
 
 
-def write_catalog(
-    folder: Path,
-    info: dict[str, Any],
-    images: Iterable[dict[str, Any]],
-    boxes: Iterable[dict[str, Any]],
-    problems: Iterable[Problem],
-) -> None:
-    """Write the two tables, `catalog.json`, `problems.json` and canonical COCO files.
+class CatalogWriter:
+    """The two tables of a catalog, written shard by shard."""
 
-    Args:
-        info: name, source, image_root and unlabelled_root (relative to the project root or
-            absolute), classes in category_id order.
-        images: rows of `IMAGES`.
-        boxes: rows of `BOXES`, each of an image in `images`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    image_rows, box_rows = list(images), list(boxes)
-    pa.parquet.write_table(pa.Table.from_pylist(image_rows, IMAGES), folder / "images.parquet")
-    pa.parquet.write_table(pa.Table.from_pylist(box_rows, BOXES), folder / "boxes.parquet")
-    write_json(folder / "catalog.json", info)
-    write_json(folder / "problems.json", [p._asdict() for p in problems])
-    for split in sorted({row["split"] for row in image_rows} - {"unlabelled"}):
-        own_images = [row for row in image_rows if row["split"] == split]
-        own_boxes = [row for row in box_rows if row["split"] == split]
-        content = _coco(info["classes"], own_images, own_boxes)
-        write_json(folder / "annotations" / f"instances_{split}.json", content)
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.boxes = folder, 0
+        self._images = pa.parquet.ParquetWriter(folder / "images.parquet", IMAGES)
+        self._boxes = pa.parquet.ParquetWriter(folder / "boxes.parquet", BOXES)
 
+    def add(self, images: Any, boxes: Any, rows: Array) -> None:
+        """Append some images and their boxes.
 
-def _coco(
-    classes: list[dict[str, Any]], images: list[dict[str, Any]], boxes: list[dict[str, Any]]
-) -> dict[str, Any]:
-    return {
-        "categories": [{"id": c["category_id"], "name": c["name"]} for c in classes],
-        "images": [
-            {"id": r["image_id"], **{key: r[key] for key in ("file_name", "width", "height")}}
-            for r in images
-        ],
-        "annotations": [
-            {
-                "id": r["box_id"],
-                "image_id": r["image_id"],
-                "category_id": r["category_id"],
-                "bbox": [r[key] for key in "xywh"],
-                "area": r["w"] * r["h"],
-                "iscrowd": int(r["is_crowd"]),
-            }
-            for r in boxes
-        ],
-    }
+        Args:
+            images: the columns of `IMAGES` but `boxes`.
+            boxes: the columns of `formats.BOXES`, in the order of the images.
+            rows: the image of each box, from 0 within `images`, ascending.
+        """
+        counts = np.bincount(rows, minlength=images.num_rows)
+        self._images.write_table(images.append_column("boxes", pa.array(counts)).select(IMAGES.names))
+        ids = np.arange(self.boxes + 1, self.boxes + 1 + boxes.num_rows)
+        boxes = boxes.append_column("box_id", pa.array(ids))
+        boxes = boxes.append_column("split", images["split"].take(pa.array(rows)))
+        self._boxes.write_table(boxes.select(BOXES.names))
+        self.boxes += boxes.num_rows
+
+    def close(self, info: dict[str, Any]) -> None:
+        """Finish with `catalog.json` and the canonical COCO files.
+
+        Args:
+            info: name, source, format, image_root and unlabelled_root (relative to the project
+                root or absolute), classes in category_id order.
+        """
+        self._images.close()
+        self._boxes.close()
+        write_json(self.folder / "catalog.json", info)
+        write_coco(self.folder, info["classes"])

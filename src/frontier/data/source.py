@@ -1,65 +1,103 @@
-"""What the user's dataset consists of, cheaply: the manifest that `ingest` depends on."""
+"""What the user's dataset consists of, cheaply: its format, and the manifest `ingest` depends on."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from frontier.data.formats import SUFFIXES, Format
+from frontier.data.formats.coco import Coco
+from frontier.data.formats.objects365 import Objects365
+from frontier.data.formats.voc import Voc
+from frontier.data.formats.yolo import Yolo
 from frontier.errors import UsageError
 from frontier.files import sha256
 
 SYNTHETIC = "synthetic"
-SPLITS = ("train", "val", "test")
-LAYOUT = "images/ and annotations/instances_{train,val,test}.json"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+AUTO = "auto"
+FORMATS: dict[str, Format] = {form.name: form for form in (Coco(), Objects365(), Voc(), Yolo())}
 
 
-def describe_source(path: str, unlabelled: str | None, root: Path = Path()) -> dict[str, Any]:
+def find_format(folder: Path, wanted: str, shown: str) -> Format:
+    """The format of a dataset's folder.
+
+    Args:
+        wanted: a name of `FORMATS`, or `auto`.
+        shown: what to call the folder in messages.
+
+    Raises:
+        UsageError: no such folder, none or several formats fit it, or not the wanted one.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{shown}: no such folder; give `{SYNTHETIC}` or a folder holding {_all()}")
+    tried = FORMATS.values() if wanted == AUTO else [FORMATS[wanted]]
+    fitting = [form for form in tried if form.splits(folder)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = " and ".join(form.name for form in fitting)
+        raise UsageError(f"{shown}: could be read as {names}; say which by ingest.format")
+    raise UsageError(f"{shown}: no labels found in it; a dataset holds {_all(tried)}")
+
+
+def _all(formats: Any = None) -> str:
+    return "; or ".join(f"{form.layout} ({form.name})" for form in formats or FORMATS.values())
+
+
+def describe_source(
+    path: str, unlabelled: str | None, root: Path = Path(), form: str = AUTO
+) -> dict[str, Any]:
     """Annotation SHA-256, and path, size and mtime of each image; reads no image.
 
     Args:
-        path: `synthetic` or a folder in COCO layout, relative to `root`.
+        path: `synthetic` or a folder of one of `FORMATS`, relative to `root`.
         unlabelled: a folder of images without labels, or None.
+        form: the folder's format, or `auto`.
 
     Raises:
         UsageError: no dataset; names everything that is missing.
     """
-    problems = [] if path == SYNTHETIC else _missing(root / path, path)
+    problems: list[str] = []
+    described: dict[str, Any] = {"kind": SYNTHETIC, "path": path}
+    if path != SYNTHETIC:
+        try:
+            described = _described(root / path, path, form)
+        except UsageError as error:
+            problems.append(str(error))
     if unlabelled is not None and not any(_images(root / unlabelled)):
         problems.append(f"{unlabelled}: no such folder, or no image in it")
     if problems:
         raise UsageError("\n".join(problems))
-    described: dict[str, Any] = {"kind": SYNTHETIC if path == SYNTHETIC else "coco", "path": path}
-    if path != SYNTHETIC:
-        described["annotations"] = {
-            split: sha256(file) for split, file in annotation_files(root / path).items()
-        }
-        described["images"] = list(_images(root / path / "images"))
     if unlabelled is not None:
         described["unlabelled"] = {"path": unlabelled, "images": list(_images(root / unlabelled))}
     return described
 
 
-def annotation_files(folder: Path) -> dict[str, Path]:
-    """The annotation files of the splits that a COCO folder has."""
-    files = {split: folder / "annotations" / f"instances_{split}.json" for split in SPLITS}
-    return {split: file for split, file in files.items() if file.is_file()}
+def _described(folder: Path, path: str, form: str) -> dict[str, Any]:
+    found = find_format(folder, form, path)
+    splits = found.splits(folder)
+    images = list(_images(found.image_root(folder)))
+    problems = [] if "train" in splits else [f"{path}: no train split; {found.layout}"]
+    if not images:
+        problems.append(f"{path}: no image in {found.image_root(folder).relative_to(folder)}/")
+    if problems:
+        raise UsageError("\n".join(problems))
+    annotations = {split: _digest(found.annotations(folder, split)) for split in splits}
+    return {"kind": found.name, "path": path, "annotations": annotations, "images": images}
+
+
+def _digest(files: list[Path]) -> str:
+    """SHA-256 of a file, or of the names and SHA-256 of several."""
+    if len(files) == 1:
+        return sha256(files[0])
+    listed = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def image_names(folder: Path) -> list[str]:
     """Names of the image files below `folder`, relative, sorted."""
     return [str(name) for name, _, _ in _images(folder)]
-
-
-def _missing(folder: Path, shown: str) -> list[str]:
-    if not folder.is_dir():
-        return [f"{shown}: no such folder; give `{SYNTHETIC}` or a folder holding {LAYOUT}"]
-    problems = []
-    if "train" not in annotation_files(folder):
-        problems.append(f"{shown}: no annotations/instances_train.json; a dataset holds {LAYOUT}")
-    if not any(_images(folder / "images")):
-        problems.append(f"{shown}: no image in images/; a dataset holds {LAYOUT}")
-    return problems
 
 
 def _images(folder: Path) -> Iterator[tuple[str, int, int]]:

@@ -4,19 +4,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow.parquet
 from pydantic import Field
 
 from frontier import tracking
-from frontier.data.catalog import Catalog
 from frontier.data.expectations import judge
-from frontier.data.rules import Rule, flag_tables, rules
+from frontier.data.formats import SPLITS
+from frontier.data.judged import Judged
+from frontier.data.naming import Names
+from frontier.data.rules import Rule, rules
 from frontier.errors import DataError
-from frontier.files import read_json, write_json
+from frontier.files import write_json
 from frontier.params import Run, Section, Validate
 from frontier.stages import Inputs
 
-LISTED = 1000  # problems spelled out in the error; problems.json has them all
+LISTED = 1000  # problems spelled out in the error, of each rule
+SAMPLE = 20  # rows named in the verdict, of each rule
+SHOWN = 200  # quarantined images in the verdict; the table has all
 
 
 class Params(Section):
@@ -25,23 +29,27 @@ class Params(Section):
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
-    """Write `verdict.json` and `data_docs/`.
+    """Write `judged/` (the verdict, and what becomes of each image and box) and `data_docs/`.
 
     Raises:
-        DataError: a critical expectation failed; lists every problem of every rule.
+        DataError: a critical expectation failed; lists what breaks every such rule.
     """
-    folder = inputs.path("ingest/catalog")
-    catalog = Catalog.load(folder)
+    folder, judged = inputs.path("ingest/catalog"), out / "judged"
+    judged.mkdir()
     checks = rules(params.validate_)
-    tables = flag_tables(catalog, read_json(folder / "problems.json"), params.validate_)
+    found = Judged(folder, judged, params.validate_)
+    tables = found.tables()
     docs = inputs.work / "data_docs"  # outlives a failure, when it is wanted most
     shutil.rmtree(docs, ignore_errors=True)
     entries = judge(tables, checks, docs)
-    verdict = _verdict(entries, tables)
-    write_json(out / "verdict.json", verdict)
+    names = Names(folder, judged, tables)
+    broken = {rule.code: names.broken(rule, SAMPLE) for rule in checks}
+    entries = [{**entry, "sample": broken[entry["code"]]} for entry in entries]
+    verdict = _verdict(entries, found, tables, judged)
+    write_json(judged / "verdict.json", verdict)
     if not verdict["passed"]:
         tracking.log_artifact(docs)
-        raise DataError(*_complaint(entries, checks, tables))
+        raise DataError(*_complaint(entries, checks, names))
     shutil.copytree(docs, out / "data_docs")
     tracking.log_artifact(out / "data_docs")
     warnings = sum(not entry["success"] for entry in entries)
@@ -53,59 +61,54 @@ def _fatal(entry: dict[str, Any]) -> bool:
 
 
 def _complaint(
-    entries: list[dict[str, Any]], checks: list[Rule], tables: dict[str, pd.DataFrame]
+    entries: list[dict[str, Any]], checks: list[Rule], names: Names
 ) -> tuple[str, list[str]]:
-    failed = [entry for entry in entries if _fatal(entry)]
     by_code = {rule.code: rule for rule in checks}
+    failed = [entry for entry in entries if _fatal(entry)]
     problems = []
     for entry in failed:
-        rule = by_code[entry["code"]]
-        table = tables[rule.table]
-        broken = table.loc[~table[rule.column].astype(bool)]
-        problems += [f"{rule.code}: {text}" for text in _reasons(rule, broken)]
-    total = len(problems)
-    if total > LISTED:
-        problems[LISTED:] = [f"and {total - LISTED} more"]
-    rules_broken = ", ".join(f"{e['code']} ({e['unexpected']} of {e['total']})" for e in failed)
-    return f"the dataset fails {len(failed)} critical check(s): {rules_broken}", problems
+        code, unexpected = entry["code"], entry["unexpected"]
+        texts = names.broken(by_code[code], LISTED)
+        problems += [f"{code}: {text}" for text in texts]
+        if unexpected > len(texts):
+            problems.append(f"{code}: and {unexpected - len(texts)} more")
+    told = ", ".join(f"{e['code']} ({_count(e)})" for e in failed)
+    return f"the dataset fails {len(failed)} critical check(s): {told}", problems
 
 
-def _reasons(rule: Rule, broken: pd.DataFrame) -> list[str]:
-    if rule.code == "images-usable":
-        return (broken["where"] + " is unusable: " + broken["code"]).tolist()
-    if rule.code == "no-leak":
-        return (broken["where"] + " is in both a training and a measuring split").tolist()
-    if rule.code == "xywh-order":
-        return (broken["where"] + " reaches far outside: is it [x1, y1, x2, y2]?").tolist()
-    return broken["where"].astype(str).tolist()
+def _count(entry: dict[str, Any]) -> str:
+    of = f" of {entry['total']}" if entry["total"] is not None else ""
+    return f"{entry['unexpected']}{of}"
 
 
-def _verdict(entries: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    images, boxes = tables["images"], tables["boxes"]
-    quarantined = images.loc[~images["usable"], ["split", "image_id", "file_name", "code"]]
-    facts = ["box_id", "split", "image_id", "code"]
-    repaired = boxes.loc[boxes["code"] == "clipped", facts]
-    dropped = boxes.loc[boxes["code"].isin(["degenerate", "duplicate"]), facts]
-    used = boxes[boxes["code"].isin(["ok", "clipped"])]
-    per_split = {
-        split: {"images": int(own["usable"].sum()), "boxes": int((used["split"] == split).sum())}
-        for split, own in images.groupby("split")
-    }
+def _verdict(
+    entries: list[dict[str, Any]], found: Judged, tables: dict[str, Any], judged: Path
+) -> dict[str, Any]:
+    counts = found.counts
+    images = ("images_in", "images_used", "images_quarantined")
+    boxes = ("boxes_in", "boxes_used", "boxes_repaired", "boxes_dropped", "boxes_quarantined")
     return {
         "passed": not any(_fatal(entry) for entry in entries),
         "expectations": entries,
-        "quarantined": quarantined.to_dict("records"),
-        "repaired": repaired.to_dict("records"),
-        "dropped": dropped.to_dict("records"),
-        "counts": {
-            "images_in": len(images),
-            "images_used": int(images["usable"].sum()),
-            "images_quarantined": len(quarantined),
-            "boxes_in": len(boxes),
-            "boxes_used": len(used),
-            "boxes_repaired": len(repaired),
-            "boxes_dropped": len(dropped),
+        "counts": {key: int(counts[key]) for key in (*images, *boxes)},
+        "quarantined": _quarantined(judged / "images.parquet"),
+        "splits": {
+            split: {"images": found.usable[split], "boxes": int(found.sizes[split].sum())}
+            for split in SPLITS
         },
-        "splits": per_split,
-        "classes": tables["classes"][["name", "train", "val", "test"]].to_dict("records"),
+        "sizes": {split: sizes.tolist() for split, sizes in found.sizes.items()},
+        "classes": tables["classes"][["name", *SPLITS]].to_dict("records"),
     }
+
+
+def _quarantined(path: Path) -> list[dict[str, Any]]:
+    """The first of the quarantined images."""
+    columns = ["split", "image_id", "file_name", "code"]
+    kept: list[dict[str, Any]] = []
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=[*columns, "outcome"]):
+            if len(kept) < SHOWN:
+                rows = batch.to_pylist()
+                own = (row for row in rows if row.pop("outcome") == "quarantined")
+                kept += list(own)[: SHOWN - len(kept)]
+    return kept

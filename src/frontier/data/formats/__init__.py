@@ -43,7 +43,10 @@ class ImageRecord(NamedTuple):
 
 
 class BoxRecord(NamedTuple):
-    """COCO box: left, top, width, height in pixels; `line` of its image's `source`, from 1."""
+    """COCO box: left, top, width, height in pixels; `line` of its image's `source`, from 1.
+
+    `source_id` is the id that the file gives it, None in formats without.
+    """
 
     image_id: int
     category_id: int
@@ -53,6 +56,7 @@ class BoxRecord(NamedTuple):
     h: float
     is_crowd: bool
     line: int
+    source_id: int | None = None
 
 
 IMAGES = pa.schema(
@@ -72,6 +76,7 @@ BOXES = pa.schema(
         *((name, pa.float64()) for name in "xywh"),
         ("is_crowd", pa.bool_()),
         ("line", pa.int64()),
+        ("source_id", pa.int64()),
     ]
 )
 
@@ -94,12 +99,14 @@ class Part:
         classes: names by category id, of this part alone.
         images: a table of `IMAGES`.
         boxes: a table of `BOXES`; their images may come in another part.
+        refused: ids of images left out for a fault of their own; their boxes go with them.
     """
 
     classes: dict[int, str] = field(default_factory=dict)
     images: Any = field(default_factory=image_table)
     boxes: Any = field(default_factory=box_table)
     problems: list[Problem] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
 
 
 class Format(Protocol):

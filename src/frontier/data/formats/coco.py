@@ -1,187 +1,78 @@
-"""COCO detection JSON, read tolerantly: one broken record never hides another.
+"""COCO detection JSON, in the layouts it is handed around in.
 
 Reference: the "Object Detection" section of the COCO data format.
 """
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from frontier.data.formats import (
-    BoxRecord,
-    ImageRecord,
-    Parsed,
-    Problem,
-    Severity,
-    read_annotations,
-)
+from frontier.data.formats import SPLITS, Part
+from frontier.data.formats.records import Place, Records
 
-INT64_MAX = 2**63 - 1
+OTHER_NAMES = {"val": ("valid",), "train": (), "test": ()}
+YEARS = ("", "2017", "2014")
 
 
-def read(path: Path) -> Parsed:
-    """Read one annotation file.
+class Coco:
+    """`images/` and `annotations/instances_<split>.json`, with or without a year.
 
-    Raises:
-        DataError: it is not JSON at all.
+    Also `annotations/<split>.json`, and `<split>/_annotations.coco.json` beside its images.
     """
-    return parse(read_annotations(path), path.name)
+
+    name = "coco"
+    layout = "images/ and annotations/instances_{train,val,test}.json"
+    ids_given = True
+
+    def splits(self, folder: Path) -> list[str]:
+        return [split for split in SPLITS if _file(folder, split)]
+
+    def annotations(self, folder: Path, split: str) -> list[Path]:
+        file = _file(folder, split)
+        return [file] if file else []
+
+    def image_root(self, folder: Path) -> Path:
+        images = folder / "images"
+        return images if images.is_dir() else folder
+
+    def read(self, folder: Path, split: str) -> Iterator[Part]:
+        (file,) = self.annotations(folder, split)
+        place = _placing(self.image_root(folder), _folders(file, split))
+        yield from Records(file, file.relative_to(folder).as_posix(), place).parts()
 
 
-def parse(content: Any, name: str) -> Parsed:
-    """Sort the records of one file into sound ones and faults; `name` is used in messages."""
-    return _Reader(name).read(content)
+def _names(split: str) -> Iterator[str]:
+    for name in (split, *OTHER_NAMES[split]):
+        yield from (f"{name}{year}" for year in YEARS)
 
 
-class _Reader:
-    def __init__(self, name: str) -> None:
-        self.name, self.parsed = name, Parsed()
-        # records that are named by others but were themselves refused
-        self.known_images: set[int] = set()
-
-    def read(self, content: Any) -> Parsed:
-        if not isinstance(content, dict):
-            self._fault("wrong-type", "top level", "must be an object with images, annotations")
-            return self.parsed
-        for where, record in self._records(content, "categories"):
-            self._category(where, record)
-        for where, record in self._records(content, "images"):
-            self._image(where, record)
-        self._annotations(content)
-        return self.parsed
-
-    def _fault(self, code: str, where: str, text: str, severity: Severity = "critical") -> None:
-        self.parsed.problems.append(Problem(code, severity, f"{self.name} {where}", text))
-
-    def _records(self, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        records = content.get(key)
-        if records is None:
-            self._fault("missing-field", "top level", f"has no {key!r} list")
-        elif not isinstance(records, list):
-            self._fault("wrong-type", key, f"must be a list, found {_show(records)}")
-        else:
-            for i, record in enumerate(records):
-                if isinstance(record, dict):
-                    yield f"{key}[{i}]", record
-                else:
-                    self._fault("wrong-type", f"{key}[{i}]", f"must be an object: {_show(record)}")
-
-    def _integer(self, where: str, record: dict[str, Any], key: str) -> int | None:
-        if key not in record:
-            self._fault("missing-field", where, f"has no {key!r}")
-            return None
-        value = record[key]
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INT64_MAX:
-            self._fault("wrong-type", where, f"{key!r} must be an integer, found {_show(value)}")
-            return None
-        return value
-
-    def _text(self, where: str, record: dict[str, Any], key: str) -> str | None:
-        value = record.get(key)
-        if isinstance(value, str) and value:
-            return value
-        if key not in record:
-            self._fault("missing-field", where, f"has no {key!r}")
-        else:
-            self._fault("wrong-type", where, f"{key!r} must be a text, found {_show(value)}")
-        return None
-
-    def _category(self, where: str, record: dict[str, Any]) -> None:
-        category_id, name = self._integer(where, record, "id"), self._text(where, record, "name")
-        if category_id is None or name is None:
-            return
-        if category_id in self.parsed.classes:
-            self._fault("duplicate-id", where, f"category id {category_id} is used twice")
-        elif name in self.parsed.classes.values():
-            self._fault("duplicate-class", where, f"class name {name!r} is used twice")
-        else:
-            self.parsed.classes[category_id] = name
-
-    def _image(self, where: str, record: dict[str, Any]) -> None:
-        image_id = self._integer(where, record, "id")
-        file_name = self._text(where, record, "file_name")
-        width, height = self._side(where, record, "width"), self._side(where, record, "height")
-        if image_id in self.known_images:
-            self._fault("duplicate-id", where, f"image id {image_id} is used twice")
-        elif image_id is not None:
-            self.known_images.add(image_id)
-            if file_name is not None:
-                self.parsed.images.append(ImageRecord(image_id, file_name, width, height))
-
-    def _side(self, where: str, record: dict[str, Any], key: str) -> int:
-        value = record.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31:
-            return value
-        code = "missing-field" if key not in record else "wrong-type"
-        text = f"{key!r} should be pixels, found {_show(value)}; the decoded size is used"
-        self._fault(code, where, text, "warning")
-        return 0
-
-    def _annotations(self, content: dict[str, Any]) -> None:
-        usable = {image.image_id for image in self.parsed.images}
-        seen: set[int] = set()
-        for where, record in self._records(content, "annotations"):
-            before = len(self.parsed.problems)
-            self._annotation_id(where, record, seen)
-            image_id = self._integer(where, record, "image_id")
-            category_id = self._integer(where, record, "category_id")
-            if image_id is not None and image_id not in self.known_images:
-                self._fault("unknown-image", where, f"image_id {image_id} is no image of this file")
-            if category_id is not None and category_id not in self.parsed.classes:
-                known = ", ".join(map(str, sorted(self.parsed.classes)[:20])) or "none"
-                text = f"category_id {category_id} is not in categories; known ids: {known}"
-                self._fault("unknown-category", where, text)
-            sides, is_crowd = self._bbox(where, record), self._crowd(where, record)
-            sound = len(self.parsed.problems) == before
-            if sound and image_id is not None and category_id is not None and image_id in usable:
-                self.parsed.boxes.append(BoxRecord(image_id, category_id, *sides, is_crowd))
-
-    def _annotation_id(self, where: str, record: dict[str, Any], seen: set[int]) -> None:
-        annotation_id = self._integer(where, record, "id")
-        if annotation_id in seen:
-            self._fault("duplicate-id", where, f"annotation id {annotation_id} is used twice")
-        elif annotation_id is not None:
-            seen.add(annotation_id)
-
-    def _bbox(self, where: str, record: dict[str, Any]) -> tuple[float, float, float, float]:
-        value = record.get("bbox")
-        if "bbox" not in record:
-            self._fault("missing-field", where, "has no 'bbox'")
-        elif not isinstance(value, list) or len(value) != 4 or not all(map(_is_number, value)):
-            text = f"'bbox' must be [x, y, width, height], found {_show(value)}"
-            self._fault("wrong-type", where, text)
-        elif not all(_is_finite(v) for v in value):
-            self._fault("not-finite", where, f"'bbox' holds NaN or infinity: {_show(value)}")
-        else:
-            x, y, w, h = (float(v) for v in value)
-            return x, y, w, h
-        return 0.0, 0.0, 0.0, 0.0
-
-    def _crowd(self, where: str, record: dict[str, Any]) -> bool:
-        value = record.get("iscrowd", 0)
-        if value not in (0, 1):
-            self._fault("wrong-type", where, f"'iscrowd' must be 0 or 1, found {_show(value)}")
-        return bool(value == 1)
+def _file(folder: Path, split: str) -> Path | None:
+    stems = [prefix + name for prefix in ("instances_", "") for name in _names(split)]
+    candidates = [folder / "annotations" / f"{stem}.json" for stem in stems]
+    candidates += [folder / name / "_annotations.coco.json" for name in _names(split)]
+    return next((file for file in candidates if file.is_file()), None)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _folders(file: Path, split: str) -> list[str]:
+    """Where a split's images may lie below the image root; first as their names say."""
+    beside = [file.parent.name] if file.name == "_annotations.coco.json" else []
+    return ["", *beside, *_names(split)]
 
 
-def _is_finite(value: int | float) -> bool:
+def _placing(root: Path, folders: list[str]) -> Place:
+    """Put file names into the folder where the first of them is found."""
+    chosen: list[str] = []
+
+    def place(file_name: str) -> str:
+        if not chosen:
+            found = (folder for folder in folders if _lies(root, folder, file_name))
+            chosen.append(next(found, ""))
+        return f"{chosen[0]}/{file_name}" if chosen[0] else file_name
+
+    return place
+
+
+def _lies(root: Path, folder: str, file_name: str) -> bool:
     try:
-        return math.isfinite(value) and abs(float(value)) < 1e9
-    except OverflowError:
+        return (root / folder / file_name).is_file()
+    except (OSError, ValueError):  # too long, or with a NUL: refused later, by name
         return False
-
-
-def _show(value: Any) -> str:
-    """A value in at most 60 characters, however large it is."""
-    if isinstance(value, str):
-        return repr(value[:60])
-    if isinstance(value, list | dict) and len(value) > 8:
-        return f"a {type(value).__name__} of {len(value)}"
-    return repr(value)[:60]

@@ -6,33 +6,48 @@ path, to `train/patch8/...` or to `patch8/...`.
 Reference: Shao et al. 2019, "Objects365: A Large-Scale, High-Quality Dataset for Object Detection".
 """
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from frontier.data.formats import Parsed, coco
-
-ANNOTATIONS = "zhiyuan_objv2_train.json"
-
-
-def read(folder: Path) -> Parsed:
-    """Read the training annotations of an Objects365 folder.
-
-    Raises:
-        DataError: the annotation file is not JSON at all.
-    """
-    parsed = coco.read(folder / ANNOTATIONS)
-    prefix = _prefix(folder, parsed)
-    parsed.images = [r._replace(file_name=_place(r.file_name, prefix)) for r in parsed.images]
-    return parsed
+from frontier.data.formats import SPLITS, Part
+from frontier.data.formats.records import Place, Records
 
 
-def _prefix(folder: Path, parsed: Parsed) -> str | None:
-    """Where the patch folders lie below `folder`; None means as `file_name` says."""
-    if not parsed.images or (folder / parsed.images[0].file_name).exists():
-        return None
-    return "train" if (folder / "train").is_dir() else ""
+class Objects365:
+    """Patch folders, 365 categories, ids as in the file."""
+
+    name = "objects365"
+    layout = "zhiyuan_objv2_{train,val}.json and images/v2/, {train,val}/ or patch folders"
+    ids_given = True
+
+    def splits(self, folder: Path) -> list[str]:
+        return [split for split in SPLITS if _file(folder, split).is_file()]
+
+    def annotations(self, folder: Path, split: str) -> list[Path]:
+        return [_file(folder, split)]
+
+    def image_root(self, folder: Path) -> Path:
+        return folder
+
+    def read(self, folder: Path, split: str) -> Iterator[Part]:
+        file = _file(folder, split)
+        yield from Records(file, file.name, _placing(folder, split)).parts()
 
 
-def _place(file_name: str, prefix: str | None) -> str:
-    if prefix is None:
+def _file(folder: Path, split: str) -> Path:
+    return folder / f"zhiyuan_objv2_{split}.json"
+
+
+def _placing(folder: Path, split: str) -> Place:
+    if (folder / "images").is_dir():
+        return str
+    prefix = split if (folder / split).is_dir() else ""
+    return lambda name: _below(prefix, name)
+
+
+def _below(prefix: str, file_name: str) -> str:
+    """`<patch folder>/<file>` below `prefix`; what may lead outside stays, to be refused."""
+    parts = PurePosixPath(file_name).parts
+    if ".." in parts or file_name.startswith("/"):
         return file_name
-    return PurePosixPath(prefix, *PurePosixPath(file_name).parts[-2:]).as_posix()
+    return PurePosixPath(prefix, *parts[-2:]).as_posix()

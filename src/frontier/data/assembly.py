@@ -1,0 +1,236 @@
+"""From the parts of a dataset to its catalog: gathered, opened, compared, split, laid in order.
+
+Nothing that grows with the boxes is held in memory, and of the images only their ids and digests.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+
+from frontier.data import scenes
+from frontier.data.catalog import IMAGES, CatalogWriter
+from frontier.data.classes import number_classes
+from frontier.data.formats import SPLITS, Format, ImageRecord, Part, Problem, image_table
+from frontier.data.gathering import Gathered, Problems
+from frontier.data.placing import in_order, place_boxes
+from frontier.data.probing import probe_shard, unopened
+from frontier.data.source import image_names
+from frontier.data.spool import Spool, chunks
+from frontier.data.workers import run
+from frontier.files import write_json
+from frontier.params import Ingest, Workers
+
+pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
+
+SHARD = 8192  # images laid down together; of Objects365 that is 120,000 boxes
+OPENED = 256  # images opened by one worker before it reports
+PROBED = pa.schema([field for field in IMAGES if field.name not in ("split", "scene", "boxes")])
+UNLABELLED = "unlabelled"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset on its way into a catalog; folders as found now and as recorded for later."""
+
+    name: str
+    form: Format
+    folder: Path
+    image_root: str
+    unlabelled: Path | None = None
+    unlabelled_root: str | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the image files of all splits tell together.
+
+    Attributes:
+        probed: a spool of `PROBED` for each split.
+        pairs: look-alikes, as rows of the images table.
+        scene: `[I]`, equal for images that show the same.
+        split: `[I]`, with the splits that had to be made.
+    """
+
+    probed: list[Spool]
+    pairs: Any
+    scene: npt.NDArray[np.int64]
+    split: npt.NDArray[np.str_]
+
+
+def assemble(
+    source: Source, folder: Path, work: Path, params: Ingest, workers: Workers, seed: int
+) -> dict[str, float]:
+    """Write the catalog of a source into `folder`; returns counts.
+
+    Args:
+        work: an empty folder for what does not fit into memory.
+    """
+    folder.mkdir(parents=True)
+    problems = Problems(folder / "problems.parquet")
+    gathered = list(_gather(source, work, problems))
+    classes = number_classes(gathered, source.form.ids_given, problems)
+    look = _look(source, gathered, work, params, workers, seed, problems)
+    pa.parquet.write_table(look.pairs, folder / "pairs.parquet")
+    writer = CatalogWriter(folder)
+    start = 0
+    for own, probed in zip(gathered, look.probed, strict=True):
+        _write(writer, own, probed, look, start, classes.ids[own.split], problems, work)
+        start += len(own)
+    problems.close()
+    write_json(folder / "class_map.json", classes.rows)
+    read = sum(own.boxes.rows for own in gathered)
+    info = {
+        "name": source.name,
+        "format": source.form.name,
+        "image_root": source.image_root,
+        "unlabelled_root": source.unlabelled_root,
+        "images_checked": params.check_images,
+        "boxes_refused": read - writer.boxes,
+        "classes": classes.entries,
+    }
+    writer.close(info)
+    return {
+        "images": start,
+        "boxes": writer.boxes,
+        "boxes_refused": read - writer.boxes,
+        "classes": len(classes.entries),
+        "problems": problems.counts.total(),
+        "unreadable": sum(n for code, n in problems.counts.items() if code.startswith("image-")),
+        "look_alikes": look.pairs.num_rows,
+    }
+
+
+def _gather(source: Source, work: Path, problems: Problems) -> Iterator[Gathered]:
+    for split in source.form.splits(source.folder):
+        yield _gathered(split, source.form.read(source.folder, split), work, problems)
+    if source.unlabelled is not None:
+        yield _gathered(UNLABELLED, _unlabelled(source.unlabelled), work, problems)
+
+
+def _gathered(split: str, parts: Iterable[Part], work: Path, problems: Problems) -> Gathered:
+    gathered = Gathered(split, work)
+    for part in parts:
+        problems.add(part.problems)
+        gathered.add(part)
+    problems.add(gathered.close())
+    return gathered
+
+
+def _unlabelled(folder: Path) -> Iterator[Part]:
+    names = image_names(folder)
+    rows = (ImageRecord(i, name, 0, 0, name, 0) for i, name in enumerate(names, start=1))
+    yield Part(images=image_table(rows))
+
+
+def _look(
+    source: Source,
+    gathered: list[Gathered],
+    work: Path,
+    params: Ingest,
+    workers: Workers,
+    seed: int,
+    problems: Problems,
+) -> Look:
+    probed = [_probe(source, own, work, params, workers, problems) for own in gathered]
+    tables = (table for spool in probed for table in spool.tables())
+    pairs = scenes.look_alikes(scenes.digests(tables), params.look_alike_bits)
+    split = np.repeat([own.split for own in gathered], [len(own) for own in gathered])
+    scene = scenes.scene_groups(_names(probed, params.scenes), pairs, len(split), params.scenes)
+    given = [own.split for own in gathered]
+    missing = [name for name in SPLITS if name not in given] if "train" in given else []
+    made = scenes.make_splits(split, scene, missing, params.made_split, seed)
+    for name in missing:
+        text = f"no labels; {(made == name).sum()} images were taken from train, scene by scene"
+        problems.add([Problem("split-made", "warning", name, text)])
+    return Look(probed, pairs, scene, made)
+
+
+def _names(probed: list[Spool], pattern: str | None) -> list[str]:
+    """File names where they tell scenes apart; there may be millions."""
+    tables = (table for spool in probed for table in spool.tables()) if pattern else ()
+    return [name for table in tables for name in table["file_name"].to_pylist()]
+
+
+def _probe(
+    source: Source,
+    own: Gathered,
+    work: Path,
+    params: Ingest,
+    workers: Workers,
+    problems: Problems,
+) -> Spool:
+    """Complete a split's images by what their files tell."""
+    root = _root(source, own.split)
+    with Spool(work / f"{own.split}-probed.arrow", PROBED) as spool:
+        if params.check_images:
+            names = (t["file_name"].to_pylist() for t in chunks(own.image_tables(), OPENED))
+            results = run(probe_shard, ((root, part) for part in names), workers)
+        else:
+            results = (unopened(t) for t in chunks(own.image_tables(), OPENED))
+        for table, facts in zip(chunks(own.image_tables(), OPENED), results, strict=True):
+            problems.add(_file_faults(own.split, table, facts))
+            spool.append(_completed(table, facts))
+    return spool
+
+
+def _root(source: Source, split: str) -> Path:
+    if split == UNLABELLED:
+        assert source.unlabelled is not None
+        return source.unlabelled
+    return source.form.image_root(source.folder)
+
+
+def _completed(table: Any, facts: Any) -> Any:
+    renamed = {"width": "declared_width", "height": "declared_height"}
+    table = table.rename_columns([renamed.get(name, name) for name in table.column_names])
+    for name in facts.column_names:
+        table = table.append_column(name, facts[name])
+    return table.select(PROBED.names)
+
+
+def _file_faults(split: str, table: Any, facts: Any) -> Iterator[Problem]:
+    for row in np.flatnonzero(pa.compute.not_equal(facts["status"], "ok")):
+        code, message = facts["status"][row].as_py(), facts["message"][row].as_py()
+        where = f"{split} image {table['image_id'][row]}"
+        if code == "unsafe-path":
+            yield Problem(code, "critical", where, message)
+        else:
+            yield Problem(f"image-{code}", "warning", where, message)
+
+
+def _write(
+    writer: CatalogWriter,
+    own: Gathered,
+    probed: Spool,
+    look: Look,
+    start: int,
+    ids: dict[int, int],
+    problems: Problems,
+    work: Path,
+) -> None:
+    """Append a split whose images begin at row `start` of the images table."""
+    placed = place_boxes(own, SHARD, problems, work)
+    for shard, images in enumerate(chunks(probed.tables(), SHARD)):
+        first = start + shard * SHARD
+        rows = slice(first, first + images.num_rows)
+        images = images.append_column("split", pa.array(look.split[rows]))
+        images = images.append_column("scene", pa.array(look.scene[rows]))
+        boxes = in_order(placed[shard])
+        within = boxes["row"].to_numpy() - shard * SHARD
+        writer.add(images, _renumbered(boxes, ids), within)
+
+
+def _renumbered(boxes: Any, ids: dict[int, int]) -> Any:
+    """The boxes with the catalog's category ids for those of their file."""
+    old = np.array(sorted(ids), np.int64)
+    new = np.array([ids[i] for i in sorted(ids)], np.int64)
+    place = boxes.column_names.index("category_id")
+    found = new[np.searchsorted(old, boxes["category_id"].to_numpy())]
+    return boxes.set_column(place, "category_id", pa.array(found))

@@ -1,0 +1,151 @@
+"""What is wrong with each image and box of a catalog, and what becomes of them, shard by shard."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+
+from frontier.data.catalog import DROPPED, QUARANTINED, REPAIRED, USED
+from frontier.data.faults import CLIPPED, CODES, DEGENERATE, DUPLICATE, BoxFaults
+from frontier.data.rules import NOTES
+from frontier.params import Validate
+
+Array = npt.NDArray[Any]
+pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
+
+BATCH = 8192  # images judged together
+OUTCOMES = np.array([USED, REPAIRED, DROPPED, DROPPED, DROPPED])  # by the place in CODES
+
+IMAGES = pa.schema(
+    [
+        ("split", pa.string()),
+        ("image_id", pa.int64()),
+        ("file_name", pa.string()),
+        ("outcome", pa.string()),
+        ("code", pa.string()),
+        *((name, pa.int64()) for name in ("boxes", "used", "repaired", "dropped")),
+    ]
+)
+BOXES = pa.schema(
+    [
+        ("box_id", pa.int64()),
+        ("split", pa.string()),
+        ("image_id", pa.int64()),
+        ("code", pa.string()),
+        ("outcome", pa.string()),
+    ]
+)
+
+
+class Shard(NamedTuple):
+    """Consecutive images and their boxes."""
+
+    images: Any
+    boxes: Any
+    rows: npt.NDArray[np.int64]  # the image of each box
+
+
+def shards(catalog: Path) -> Iterator[Shard]:
+    """The catalog's tables, some images at a time."""
+    boxes = _Reader(catalog / "boxes.parquet")
+    with pa.parquet.ParquetFile(catalog / "images.parquet") as file:
+        for batch in file.iter_batches(BATCH):
+            images = pa.Table.from_batches([batch])
+            counts = images["boxes"].to_numpy()
+            own = boxes.take(int(counts.sum()))
+            yield Shard(images, own, np.repeat(np.arange(len(counts)), counts))
+
+
+class _Reader:
+    """Rows of a Parquet file, from first to last, as many at a time as are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = pa.parquet.ParquetFile(path)
+        self.batches = self.file.iter_batches(1 << 16)
+        self.rest = self.file.schema_arrow.empty_table()
+
+    def take(self, count: int) -> Any:
+        kept = [self.rest]
+        while sum(table.num_rows for table in kept) < count:
+            kept.append(pa.Table.from_batches([next(self.batches)]))
+        whole = pa.concat_tables(kept)
+        self.rest = whole.slice(count)
+        return whole.slice(0, count).combine_chunks()
+
+
+def image_codes(images: Any, params: Validate) -> Array:
+    """ "ok", or why an image is quarantined."""
+    code = images["status"].to_numpy(zero_copy_only=False).astype("<U24")
+    column = {name: table.to_numpy() for name, table in _integers(images)}
+    declared = (column["declared_width"] > 0) & (column["declared_height"] > 0)
+    differs = (column["declared_width"] != column["width"]) | (
+        column["declared_height"] != column["height"]
+    )
+    good = code == "ok"
+    code[good & (column["boxes"] > params.max_boxes)] = "too-many-boxes"
+    code[good & declared & differs] = "size-mismatch"
+    return code
+
+
+def _integers(images: Any) -> Iterator[tuple[str, Any]]:
+    for name in ("declared_width", "declared_height", "width", "height", "boxes"):
+        yield name, images[name]
+
+
+def image_flags(shard: Shard, usable: npt.NDArray[np.bool_], found: BoxFaults) -> pd.DataFrame:
+    """One row an image, true where it keeps the rule of that name."""
+    rows, count = shard.rows, shard.images.num_rows
+
+    def without(faulty: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        return np.bincount(rows[faulty], minlength=count) == 0
+
+    unlabelled = shard.images["split"].to_numpy(zero_copy_only=False) == "unlabelled"
+    notes = shard.images["notes"].combine_chunks()
+    kinds = {code: _without_note(notes, code) for code in NOTES}
+    boxes = {
+        "xywh-order": without(found.far),
+        "out-of-image": without(found.code == CLIPPED),
+        "duplicate-box": without(found.code == DUPLICATE),
+        "degenerate-box": without(found.code == DEGENERATE),
+        "extreme-aspect": without(found.thin),
+        "suspicious-box": without(found.doubtful),
+    }
+    labelled = unlabelled | ~usable | (np.bincount(rows, minlength=count) > 0)
+    return pd.DataFrame({"usable": usable, "labelled": labelled, **kinds, **boxes})
+
+
+def _without_note(notes: Any, code: str) -> npt.NDArray[np.bool_]:
+    without = np.ones(len(notes), bool)
+    parents = pa.compute.list_parent_indices(notes).to_numpy()
+    named = pa.compute.equal(pa.compute.list_flatten(notes), code).to_numpy(zero_copy_only=False)
+    without[parents[named.astype(bool)]] = False
+    return without
+
+
+def outcomes(shard: Shard, code: Array, box_code: npt.NDArray[np.int8]) -> Any:
+    """The table of `IMAGES`: what becomes of each image and how many of its boxes."""
+
+    def count(chosen: npt.NDArray[np.bool_]) -> Any:
+        return pa.array(np.bincount(shard.rows[chosen], minlength=len(code)))
+
+    outcome = np.where(code == "ok", USED, QUARANTINED)
+    columns = [shard.images[name] for name in ("split", "image_id", "file_name")]
+    columns += [pa.array(outcome), pa.array(code), shard.images["boxes"]]
+    columns += [count(box_code == 0), count(box_code == CLIPPED), count(box_code > CLIPPED)]
+    return pa.table(columns, schema=IMAGES)
+
+
+def faulty_boxes(shard: Shard, box_code: npt.NDArray[np.int8]) -> Any:
+    """The table of `BOXES`: those that are not used as they were given."""
+    faulty = np.flatnonzero(box_code)
+    table = shard.boxes.take(pa.array(faulty))
+    code = np.array(CODES)[box_code[faulty]]
+    columns = [table[name] for name in ("box_id", "split", "image_id")]
+    outcome = OUTCOMES[box_code[faulty]]
+    return pa.table([*columns, pa.array(code), pa.array(outcome)], schema=BOXES)

@@ -1,0 +1,272 @@
+"""The three lists of a COCO-like JSON file, read tolerantly: one broken record hides no other.
+
+Sound batches are turned into columns at once; a batch with a fault is gone through record by
+record, so that every fault is named.
+
+Reference: the "Object Detection" section of the COCO data format.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frontier.data.formats import (
+    BOXES,
+    IMAGES,
+    BoxRecord,
+    ImageRecord,
+    Part,
+    Problem,
+    Severity,
+    box_table,
+    image_table,
+    pa,
+)
+from frontier.data.formats.stream import BrokenFile, Doubled, Element, elements
+
+LISTS = ("categories", "images", "annotations")
+BATCH = 8192  # records turned into columns at once
+INT64_MAX = 2**63 - 1
+FARTHEST = 1e9  # pixels; what lies beyond is no coordinate
+
+Place = Callable[[str], str]  # a file name as stated, to one relative to the image root
+
+
+class Records:
+    """One annotation file; `name` is used in messages and recorded as the source."""
+
+    def __init__(self, path: Path, name: str, place: Place = str) -> None:
+        self.path, self.name, self.place = path, name, place
+        self.problems: list[Problem] = []
+        self.refused: list[int] = []
+        self.classes: dict[int, str] = {}
+
+    def parts(self) -> Iterator[Part]:
+        """The file's records in its own order; its faults beside them."""
+        absent = set(LISTS)
+        for batch in self._batches():
+            key = batch[0].key
+            absent.discard(key)
+            if key in LISTS:
+                yield self._part(key, batch)
+        if not any(p.code == "broken-file" for p in self.problems):
+            for key in sorted(absent):
+                self._fault("missing-field", "top level", f"has no {key!r} list")
+        yield Part(problems=self._drained())
+
+    def _batches(self) -> Iterator[list[Element]]:
+        batch: list[Element] = []
+        try:
+            for element in elements(self.path):
+                if batch and (element.key != batch[0].key or len(batch) == BATCH):
+                    yield batch
+                    batch = []
+                batch.append(element)
+        except BrokenFile as error:
+            self._fault(error.code, f"line {error.line}", error.message)
+        if batch:
+            yield batch
+
+    def _drained(self) -> list[Problem]:
+        problems, self.problems = self.problems, []
+        return problems
+
+    def _part(self, key: str, batch: list[Element]) -> Part:
+        if batch[0].index is None:
+            if batch[0].value != []:
+                text = f"must be a list, found {show(batch[0].value)}"
+                self._fault("wrong-type", key, text)
+            return Part(problems=self._drained())
+        if key == "images":
+            images = self._quick_images(batch) or image_table(self._each(batch, self._image))
+            refused, self.refused = self.refused, []
+            return Part(images=images, problems=self._drained(), refused=refused)
+        if key == "annotations":
+            boxes = _quick_boxes(batch) or box_table(self._each(batch, self._box))
+            return Part(boxes=boxes, problems=self._drained())
+        classes = dict(self._each(batch, self._category))
+        return Part(classes=classes, problems=self._drained())
+
+    def _each(self, batch: list[Element], read: Callable[..., Any]) -> Iterator[Any]:
+        """What `read` makes of each record, those with a critical fault left out."""
+        for key, index, line, record in batch:
+            where = f"{key}[{index}] (line {line})"
+            if not isinstance(record, dict):
+                self._fault("wrong-type", where, f"must be an object: {show(record)}")
+                continue
+            before = len(self.problems)
+            if isinstance(record, Doubled):
+                self._fault("duplicate-key", where, "states a key twice")
+            made = read(where, line, record)
+            if all(problem.severity == "warning" for problem in self.problems[before:]):
+                yield made
+
+    def _fault(self, code: str, where: str, text: str, severity: Severity = "critical") -> None:
+        self.problems.append(Problem(code, severity, f"{self.name} {where}", text))
+
+    def _integer(self, where: str, record: dict[str, Any], key: str) -> int:
+        value = record.get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INT64_MAX:
+            self._wrong(where, record, key, "an integer")
+            return 0
+        return value
+
+    def _text(self, where: str, record: dict[str, Any], key: str) -> str:
+        value = record.get(key)
+        if isinstance(value, str) and value and _is_text(value):
+            return value
+        self._wrong(where, record, key, "a text")
+        return ""
+
+    def _wrong(self, where: str, record: dict[str, Any], key: str, wanted: str) -> None:
+        if key not in record:
+            self._fault("missing-field", where, f"has no {key!r}")
+        else:
+            text = f"{key!r} must be {wanted}, found {show(record[key])}"
+            self._fault("wrong-type", where, text)
+
+    def _category(self, where: str, line: int, record: dict[str, Any]) -> tuple[int, str]:
+        category_id, name = self._integer(where, record, "id"), self._text(where, record, "name")
+        if category_id in self.classes:
+            self._fault("duplicate-id", where, f"category id {category_id} is used twice")
+        elif name in self.classes.values():
+            self._fault("duplicate-class", where, f"class name {name!r} is used twice")
+        elif name:
+            self.classes[category_id] = name
+        return category_id, name
+
+    def _image(self, where: str, line: int, record: dict[str, Any]) -> ImageRecord:
+        image_id = self._integer(where, record, "id")
+        named = len(self.problems)
+        file_name = self.place(self._text(where, record, "file_name"))
+        if len(self.problems) > named:
+            self.refused.append(image_id)
+        width, height = self._side(where, record, "width"), self._side(where, record, "height")
+        return ImageRecord(image_id, file_name, width, height, self.name, line)
+
+    def _side(self, where: str, record: dict[str, Any], key: str) -> int:
+        value = record.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31:
+            return value
+        code = "missing-size" if key not in record else "wrong-size"
+        text = f"{key!r} should be pixels, found {show(value)}; the decoded size is used"
+        self._fault(code, where, text, "warning")
+        return 0
+
+    def _quick_images(self, batch: list[Element]) -> Any:
+        """The batch as a table, None unless every record is sound."""
+        columns = _columns(batch, {"id": int, "file_name": str, "width": int, "height": int})
+        if columns is None or not all(columns["file_name"]):
+            return None
+        if not _is_text("".join(columns["file_name"])):
+            return None
+        sizes = np.array([columns["width"], columns["height"]])
+        if sizes.dtype != np.int64 or not ((sizes > 0) & (sizes < 2**31)).all():
+            return None
+        ids = _ids(columns["id"])
+        names = [self.place(name) for name in columns["file_name"]]
+        source = pa.repeat(self.name, len(batch))
+        lines = [element.line for element in batch]
+        return ids and pa.table([*ids, names, *sizes, source, lines], schema=IMAGES)
+
+    def _box(self, where: str, line: int, record: dict[str, Any]) -> BoxRecord:
+        source_id = self._integer(where, record, "id")
+        image_id = self._integer(where, record, "image_id")
+        category_id = self._integer(where, record, "category_id")
+        sides, is_crowd = self._bbox(where, record), self._crowd(where, record)
+        return BoxRecord(image_id, category_id, *sides, is_crowd, line, source_id)
+
+    def _bbox(self, where: str, record: dict[str, Any]) -> tuple[float, float, float, float]:
+        value = record.get("bbox")
+        if "bbox" not in record:
+            self._fault("missing-field", where, "has no 'bbox'")
+        elif not isinstance(value, list) or len(value) != 4 or not all(map(_is_number, value)):
+            text = f"'bbox' must be [x, y, width, height], found {show(value)}"
+            self._fault("wrong-type", where, text)
+        elif not all(map(_is_finite, value)):
+            self._fault("not-finite", where, f"'bbox' holds NaN or infinity: {show(value)}")
+        else:
+            x, y, w, h = (float(v) for v in value)
+            return x, y, w, h
+        return 0.0, 0.0, 0.0, 0.0
+
+    def _crowd(self, where: str, record: dict[str, Any]) -> bool:
+        value = record.get("iscrowd", 0)
+        if value not in (0, 1):
+            self._fault("wrong-type", where, f"'iscrowd' must be 0 or 1, found {show(value)}")
+        return bool(value == 1)
+
+
+def _quick_boxes(batch: list[Element]) -> Any:
+    """The batch as a table, None unless every record is sound."""
+    columns = _columns(batch, {"id": int, "image_id": int, "category_id": int, "bbox": list})
+    crowds = [element.value.get("iscrowd", 0) for element in batch] if columns else []
+    if columns is None or not set(map(type, crowds)) <= {int, bool} or not set(crowds) <= {0, 1}:
+        return None
+    if set(map(len, columns["bbox"])) != {4}:
+        return None
+    numbers = list(chain.from_iterable(columns["bbox"]))
+    ids = _ids(columns["image_id"], columns["category_id"], columns["id"])
+    if ids is None or not set(map(type, numbers)) <= {int, float}:
+        return None
+    try:
+        xywh = np.array(numbers, np.float64).reshape(-1, 4)
+    except OverflowError:
+        return None
+    if not (np.abs(xywh) < FARTHEST).all():  # nor is NaN
+        return None
+    image_id, category_id, source_id = ids
+    lines = [element.line for element in batch]
+    crowd = np.array(crowds, bool)
+    return pa.table([image_id, category_id, *xywh.T, crowd, lines, source_id], schema=BOXES)
+
+
+def _columns(batch: list[Element], kinds: dict[str, type]) -> dict[str, list[Any]] | None:
+    """The fields of every record, None unless each is there and of its very type."""
+    if any(type(element.value) is not dict for element in batch):
+        return None
+    columns = {}
+    for key, kind in kinds.items():
+        column = [element.value.get(key) for element in batch]
+        if set(map(type, column)) != {kind}:
+            return None
+        columns[key] = column
+    return columns
+
+
+def _ids(*columns: list[int]) -> list[Any] | None:
+    """Columns of ids as arrays, None if one is negative or too large."""
+    if any(min(column) < 0 or max(column) > INT64_MAX for column in columns):
+        return None
+    return [np.array(column, np.int64) for column in columns]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: int | float) -> bool:
+    return abs(value) < FARTHEST  # nor is NaN
+
+
+def _is_text(value: str) -> bool:
+    """Half of a surrogate pair, which JSON can state, is no text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def show(value: Any) -> str:
+    """A value in at most 60 characters, however large it is."""
+    if isinstance(value, str):
+        return repr(value[:60])
+    if isinstance(value, list | dict) and len(value) > 8:
+        return f"a {type(value).__name__} of {len(value)}"
+    return repr(value)[:60]

@@ -1,0 +1,188 @@
+"""A catalog judged from end to end: decisions written as they fall, sums and flags kept."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+from scipy.spatial.distance import jensenshannon
+
+from frontier.data import flags
+from frontier.data.catalog import USED
+from frontier.data.faults import CLIPPED, BoxFaults, box_faults
+from frontier.data.formats import SPLITS
+from frontier.data.rules import FAULTS, REMARKS
+from frontier.files import read_json
+from frontier.params import Validate
+
+Array = npt.NDArray[Any]
+pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
+
+MEASURED = ("val", "test")
+BINS = 16  # of box sides: half octaves, up to the whole side of the image
+
+
+class Judged:
+    """The verdict in the making.
+
+    Attributes:
+        counts: images and boxes by what became of them.
+        cells: boxes that are used, by (split, category id).
+        usable: images that are used, by split.
+        sizes: boxes that are used, by share of the image's width and height, `[BINS, BINS]` by
+            split; see `size_map`.
+        splits: the split of each image, `[I]`.
+    """
+
+    def __init__(self, catalog: Path, out: Path, params: Validate) -> None:
+        self.catalog, self.params = catalog, params
+        self.info: dict[str, Any] = read_json(catalog / "catalog.json")
+        self.counts: Counter[str] = Counter()
+        self.cells: Counter[tuple[str, int]] = Counter()
+        self.usable: Counter[str] = Counter()
+        self.sizes = {split: np.zeros((BINS, BINS), np.int64) for split in SPLITS}
+        self._flags: list[pd.DataFrame] = []
+        self._splits: list[Array] = [np.zeros(0, "<U10")]
+        images = pa.parquet.ParquetWriter(out / "images.parquet", flags.IMAGES)
+        boxes = pa.parquet.ParquetWriter(out / "boxes.parquet", flags.BOXES)
+        with images, boxes:
+            for shard in flags.shards(catalog):
+                self._add(shard, images, boxes)
+        self.splits = np.concatenate(self._splits)
+        # records with a fault of their own never became boxes, but they came in
+        self.counts["boxes_dropped"] += self.info["boxes_refused"]
+        self.counts["boxes_in"] = sum(
+            self.counts[f"boxes_{key}"] for key in ("used", "repaired", "dropped")
+        )
+
+    def _add(self, shard: flags.Shard, images: Any, boxes: Any) -> None:
+        code = flags.image_codes(shard.images, self.params)
+        usable = code == "ok"
+        sizes_hw = np.stack([shard.images[k].to_numpy() for k in ("height", "width")], axis=1)
+        found = box_faults(shard.boxes, shard.rows, sizes_hw, usable, self.params.max_aspect)
+        table = flags.outcomes(shard, code, found.code)
+        images.write_table(table)
+        boxes.write_table(flags.faulty_boxes(shard, found.code))
+        self._flags.append(flags.image_flags(shard, usable, found))
+        self._count_outcomes(shard, table)
+        self._count_boxes(shard, found, sizes_hw)
+
+    def _count_outcomes(self, shard: flags.Shard, table: Any) -> None:
+        split = _texts(shard.images["split"])
+        used = _texts(table["outcome"]) == USED
+        self._splits.append(split)
+        quarantined = int((~used).sum())
+        self.counts.update(
+            images_in=len(used), images_used=len(used) - quarantined, images_quarantined=quarantined
+        )
+        self.counts["boxes_quarantined"] += int(table["dropped"].to_numpy()[~used].sum())
+        for key in ("used", "repaired", "dropped"):
+            self.counts[f"boxes_{key}"] += int(table[key].to_numpy().sum())
+        self.usable.update(split[used].tolist())
+
+    def _count_boxes(self, shard: flags.Shard, found: BoxFaults, sizes_hw: Array) -> None:
+        kept = found.code <= CLIPPED
+        rows = shard.rows[kept]
+        split = _texts(shard.images["split"])[rows]
+        category = shard.boxes["category_id"].to_numpy()[kept]
+        inside = found.inside_xyxy[kept]
+        share = (inside[:, 2:] - inside[:, :2]) / sizes_hw[rows][:, ::-1]
+        for name in np.unique(split).tolist():
+            own = split == name
+            ids, amounts = np.unique(category[own], return_counts=True)
+            for i, amount in zip(ids.tolist(), amounts.tolist(), strict=True):
+                self.cells[name, i] += amount
+            self.sizes[name] += size_map(share[own])
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What the rules read, by table name; `where` names the rows of the small ones."""
+        return {
+            "records": self._records(),
+            "images": pd.concat(self._flags, ignore_index=True),
+            "pairs": self._pairs(),
+            "splits": self._split_rows(),
+            "classes": self._class_rows(),
+            "cells": self._cell_rows(),
+        }
+
+    def _records(self) -> pd.DataFrame:
+        """A single row: how many records have each fault."""
+        path = self.catalog / "problems.parquet"
+        codes = pa.parquet.read_table(path, columns=["code"])["code"].value_counts().to_pylist()
+        counts = {entry["values"]: entry["counts"] for entry in codes}
+        return pd.DataFrame({code: [counts.get(code, 0)] for code in (*FAULTS, *REMARKS)})
+
+    def _pairs(self) -> pd.DataFrame:
+        table = pa.parquet.read_table(self.catalog / "pairs.parquet").to_pandas()
+        usable = pd.concat(self._flags, ignore_index=True)["usable"].to_numpy()
+        first, second = table["first"].to_numpy(), table["second"].to_numpy()
+        table = table[usable[first] & usable[second]].reset_index(drop=True)
+        one, other = (self.splits[table[name].to_numpy()] for name in ("first", "second"))
+        leaks = (one != other) & (np.isin(one, MEASURED) | np.isin(other, MEASURED))
+        exact = table["exact"].to_numpy()
+        table["no-leak"] = ~(leaks & exact)
+        table["no-near-leak"] = ~leaks | exact
+        table["no-copies"] = ~exact | (one != other)
+        return table
+
+    def _split_rows(self) -> pd.DataFrame:
+        ids = [entry["category_id"] for entry in self.info["classes"]]
+        classes = {s: np.array([self.cells[s, i] for i in ids], np.float64) for s in SPLITS}
+        rows = []
+        for split in SPLITS:
+            images, boxes = self.usable[split], int(self.sizes[split].sum())
+            drifts = {
+                "class_drift": distance(classes["train"], classes[split]),
+                "size_drift": distance(self.sizes["train"].ravel(), self.sizes[split].ravel()),
+            }
+            words = ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in drifts.items())
+            where = f"{split}: {images} usable images, {boxes} usable boxes, {words}"
+            filled = bool(images and boxes)
+            rows.append({"split": split, "where": where, "filled": filled, **drifts})
+        return pd.DataFrame(rows)
+
+    def _class_rows(self) -> pd.DataFrame:
+        rows = []
+        for entry in self.info["classes"]:
+            own = {split: self.cells[split, entry["category_id"]] for split in SPLITS}
+            where = f"class {entry['name']!r}: {own['train']} boxes in train"
+            enough = own["train"] >= self.params.min_boxes_per_class
+            rows.append({"name": entry["name"], **own, "where": where, "enough": enough})
+        return pd.DataFrame(rows, columns=["name", *SPLITS, "where", "enough"])
+
+    def _cell_rows(self) -> pd.DataFrame:
+        rows = [
+            {
+                "where": f"class {entry['name']!r} has no box in {split}",
+                "present": self.cells[split, entry["category_id"]] > 0,
+            }
+            for entry in self.info["classes"]
+            for split in SPLITS
+        ]
+        return pd.DataFrame(rows, columns=["where", "present"])
+
+
+def _texts(column: Any) -> Array:
+    texts: Array = column.to_numpy(zero_copy_only=False).astype("<U24")
+    return texts
+
+
+def size_map(share: Array) -> npt.NDArray[np.int64]:
+    """Boxes by (width, height) as shares of the image's `[N, 2]`: bin b holds shares from
+    `2 ** ((b - BINS) / 2)` up, the first also what is smaller."""
+    octave = np.log2(np.maximum(share, 1e-9).clip(max=1 - 1e-9))
+    bins = np.floor(BINS + 2 * octave).astype(np.int64).clip(0, BINS - 1)
+    counts = np.bincount(bins[:, 0] * BINS + bins[:, 1], minlength=BINS * BINS)
+    return counts.reshape(BINS, BINS)
+
+
+def distance(a: Array, b: Array) -> float:
+    """Jensen-Shannon distance of two histograms, 0 (alike) to 1; 0 where one is empty."""
+    if not a.sum() or not b.sum():
+        return 0.0
+    return float(jensenshannon(a, b, base=2))

@@ -117,7 +117,7 @@ def compare(root: Path, params: Params, challenger: Path, champion: Path) -> tup
     from frontier.metrics import coco_metrics, paired_bootstrap
 
     catalog = Catalog.load(
-        root / "data" / "ingest" / "catalog", root / "data" / "validate" / "verdict.json"
+        root / "data" / "ingest" / "catalog", root / "data" / "validate" / "judged"
     )
     split = catalog.split("test")
     classes = [entry["name"] for entry in catalog.classes]

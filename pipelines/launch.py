@@ -164,7 +164,9 @@ def describe(root: Path, params: Params) -> dict[Path, Any]:
     """
     source = params.ingest
     return {
-        root / "data" / "source.json": describe_source(source.source, source.unlabelled, root),
+        root / "data" / "source.json": describe_source(
+            source.source, source.unlabelled, root, source.format
+        ),
         root / "data" / "hardware.json": hardware_fingerprint(),
     }
 

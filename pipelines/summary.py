@@ -65,7 +65,7 @@ def build(
     return {
         "version": VERSION,
         "run_id": run_id,
-        "dataset": _json(root / "data" / "validate" / "verdict.json").get("counts", {}),
+        "dataset": _json(root / "data" / "validate" / "judged" / "verdict.json").get("counts", {}),
         "targets": {name: _target(root, params, name) for name in params.targets},
         "frontier": [point for name in params.searched for point in _points(root, name)],
         "stages": {

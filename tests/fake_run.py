@@ -14,8 +14,8 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from frontier import files
-from frontier.data.catalog import write_catalog
 from frontier.params import Params, load_params
+from tests.catalogs import write_catalog
 
 PROJECT = Path(__file__).parent.parent
 HOSTILE = "<script>alert('x')</script> & \"$co\"|[a](javascript:b)"
@@ -84,8 +84,6 @@ def _catalog(root: Path, folder: Path) -> pd.DataFrame:
                 **dict.fromkeys(("width", "declared_width"), SIDE + 80),
                 **dict.fromkeys(("height", "declared_height"), SIDE),
                 "sha256": files.sha256(image_root / name),
-                "phash": f"{image_id:016x}",
-                "status": "ok",
             }
         )
     info = {
@@ -95,7 +93,7 @@ def _catalog(root: Path, folder: Path) -> pd.DataFrame:
         "unlabelled_root": None,
         "classes": [{"category_id": 10 + i, "name": name} for i, name in enumerate(CLASSES)],
     }
-    write_catalog(folder / "catalog", info, images, boxes, [])
+    write_catalog(folder / "catalog", info, images, boxes)
     files.write_manifest(folder)
     return pd.DataFrame(boxes)
 
@@ -120,20 +118,19 @@ def _verdict(folder: Path) -> None:
         ("no-split-leakage", "critical", True, 0, 241, "no image stands in two splits"),
     ]
     counts = {"images_in": 241, "images_used": 240, "images_quarantined": 1}
-    counts |= {"boxes_in": 845, "boxes_used": 838, "boxes_repaired": 3, "boxes_dropped": 2}
+    counts |= {"boxes_in": 845, "boxes_used": 835, "boxes_repaired": 3, "boxes_dropped": 7}
+    counts["boxes_quarantined"] = 5
     names = ("code", "severity", "success", "unexpected", "total", "message")
     truncated = {"split": "train", "image_id": 3, "file_name": "<b>3.png", "code": "truncated"}
     splits = {"train": (180, 640), "val": (24, 90), "test": (36, 108)}
     files.write_json(
-        folder / "verdict.json",
+        folder / "judged" / "verdict.json",
         {
             "passed": True,
             "expectations": [
                 {**dict(zip(names, row, strict=True)), "sample": []} for row in expectations
             ],
             "quarantined": [truncated],
-            "repaired": [],
-            "dropped": [],
             "counts": counts,
             "splits": {name: {"images": i, "boxes": b} for name, (i, b) in splits.items()},
             "classes": [

@@ -16,9 +16,9 @@ from torch import nn
 
 from frontier.boxes import Letterbox
 from frontier.data import packing
-from frontier.data.catalog import write_catalog
 from frontier.files import write_json
 from frontier.models.decoding import moments, powers
+from tests.catalogs import write_catalog, write_judged
 
 SIDE, CELL = 64, 16
 COLOURS = np.array([(225, 30, 30), (30, 225, 30), (30, 30, 225)], np.uint8)
@@ -212,7 +212,6 @@ def write_project(root: Path, images: int = 24) -> None:
     student = data / "distill" / "onnxruntime-cpu"
     student.mkdir(parents=True)
     (student / "model.safetensors").write_bytes(b"stand-in")
-    write_json(data / "validate" / "verdict.json", {"quarantined": [], "dropped": []})
     rng = np.random.default_rng(1)
     image_rows, box_rows = [], []
     for index in range(images):
@@ -226,15 +225,11 @@ def write_project(root: Path, images: int = 24) -> None:
                 "split": "test",
                 "file_name": path.name,
                 **dict.fromkeys(("width", "height", "declared_width", "declared_height"), 2 * SIDE),
-                "sha256": "",
-                "phash": "",
-                "status": "ok",
             }
         )
         for (left, top, right, bottom), label in zip(boxes.tolist(), labels, strict=True):
             box_rows.append(
                 {
-                    "box_id": len(box_rows),
                     "image_id": index,
                     "split": "test",
                     "category_id": CLASSES[label]["category_id"],
@@ -244,4 +239,5 @@ def write_project(root: Path, images: int = 24) -> None:
             )
     info = {"name": "test", "source": "test", "image_root": "data/images", "classes": CLASSES}
     info["unlabelled_root"] = None
-    write_catalog(data / "ingest" / "catalog", info, image_rows, box_rows, [])
+    write_catalog(data / "ingest" / "catalog", info, image_rows, box_rows)
+    write_judged(data / "validate" / "judged", image_rows)

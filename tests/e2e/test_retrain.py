@@ -188,7 +188,7 @@ def test_new_images_and_an_event_retrain_and_the_worse_challenger_is_refused(
     log = (project / "schedule.log").read_text()
     assert run["state_type"] == "COMPLETED", log
 
-    counts = read_json(project / "data/validate/verdict.json")["counts"]
+    counts = read_json(project / "data/validate/judged/verdict.json")["counts"]
     assert counts["images_in"] == sum(SPLITS.values()) + len(SPLITS) * APPENDED
     (decision,) = read_json(project / "data/report/decision.json")
     assert not decision["promote"]

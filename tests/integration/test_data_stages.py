@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from frontier.data import synthetic
@@ -14,25 +15,29 @@ from frontier.data.catalog import Catalog
 from frontier.data.packing import load_meta, load_split
 from frontier.errors import DataError
 from frontier.files import read_json, sha256
-from frontier.params import Ingest, Pack, Run, Synthetic, SyntheticPretrain, Validate
+from frontier.params import Pack, Run, Synthetic, SyntheticPretrain, Validate, load_params
 from frontier.stages import Inputs, ingest, pack, validate
 
 SMALL = Synthetic(seed=3, train=14, val=4, test=4, unlabelled=3)
+COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
 RUN = Run(seed=0, threads=1, device="cpu", precision="float32", loader_workers=1)
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
 
-def run_ingest(root: Path, source: str = "data", unlabelled: str | None = None) -> dict[str, float]:
-    pretrain = SyntheticPretrain(seed=1, train=2)
-    section = Ingest(source=source, unlabelled=unlabelled, synthetic=SMALL, pretrain=pretrain)
+def run_ingest(root: Path, source: str = "data", **changed: Any) -> dict[str, float]:
+    changed |= {"source": source, "synthetic": SMALL}
+    changed |= {"pretrain": SyntheticPretrain(seed=1, train=2)}
+    section = COMMITTED.ingest.model_copy(update=changed)
+    workers = COMMITTED.workers.model_copy(update={"jobs": 1})
     out = root / "data" / "ingest"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    return ingest.run(ingest.Params(run=RUN, ingest=section), inputs(root), out)
+    params = ingest.Params(run=RUN, ingest=section, workers=workers)
+    return ingest.run(params, inputs(root), out)
 
 
 def run_validate(root: Path, **changed: float) -> dict[str, float]:
-    limits = {"max_quarantined": 0.1, "max_repaired": 0.2, "min_boxes_per_class": 1} | changed
+    limits = COMMITTED.validate_.model_dump() | {"min_boxes_per_class": 1} | changed
     out = root / "data" / "validate"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -64,6 +69,12 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mine(pristine: Path, tmp_path: Path) -> Path:
     """A sound COCO folder at <tmp>/mine, for the test to damage."""
     return Path(shutil.copytree(pristine, tmp_path / "mine"))
+
+
+def found_problems(root: Path) -> list[dict[str, Any]]:
+    return list(
+        pq.read_table(root / "data" / "ingest" / "catalog" / "problems.parquet").to_pylist()
+    )
 
 
 def edit(mine: Path, split: str) -> tuple[Path, dict[str, Any]]:
@@ -112,13 +123,13 @@ def test_a_truncated_image_is_quarantined_and_the_run_goes_on(tmp_path: Path, mi
     assert run_ingest(tmp_path, "mine")["unreadable"] == 1
     counts = run_validate(tmp_path)
     assert counts["images_quarantined"] == 1
-    verdict = read_json(tmp_path / "data" / "validate" / "verdict.json")
+    verdict = read_json(tmp_path / "data" / "validate" / "judged" / "verdict.json")
     entry = {"split": "train", "image_id": 4, "file_name": victim.name, "code": "truncated"}
     assert verdict["quarantined"] == [entry]
     assert run_pack(tmp_path)["train"] == 13 - 3
-    with pytest.raises(DataError, match=r"train_00003\.jpg is unusable: truncated"):
+    with pytest.raises(DataError, match=r"train/train_00003\.jpg is unusable: truncated"):
         run_validate(tmp_path, max_quarantined=0.02)
-    assert not read_json(tmp_path / "data" / "validate" / "verdict.json")["passed"]
+    assert not read_json(tmp_path / "data" / "validate" / "judged" / "verdict.json")["passed"]
 
 
 def test_planted_faults_are_all_listed(tmp_path: Path, mine: Path) -> None:
@@ -136,7 +147,7 @@ def test_planted_faults_are_all_listed(tmp_path: Path, mine: Path) -> None:
     content["annotations"][0]["category_id"] = 77
     other.write_text(json.dumps(content))
     run_ingest(tmp_path, "mine")
-    problems = read_json(tmp_path / "data" / "ingest" / "catalog" / "problems.json")
+    problems = found_problems(tmp_path)
     with pytest.raises(DataError) as caught:
         run_validate(tmp_path)
     assert caught.value.exit_code == 65
@@ -172,17 +183,22 @@ def test_odd_boxes_are_repaired_or_dropped_and_counted(tmp_path: Path, mine: Pat
     assert counts["boxes_repaired"] == 1
     assert counts["boxes_dropped"] == 4
     folder = tmp_path / "data"
-    catalog = Catalog.load(folder / "ingest" / "catalog", folder / "validate" / "verdict.json")
+    catalog = Catalog.load(folder / "ingest" / "catalog", folder / "validate" / "judged")
     boxes = catalog.split("train").targets(0)[0]
+    assert counts["boxes_in"] == counts["boxes_used"] + 1 + 4
     assert boxes.tolist() == [[10, 10, 50, 50], [width - 20, 10, width, 50]]
     used = sum(len(catalog.split(name).labels) for name in ("train", "val", "test"))
-    assert used == counts["boxes_used"]
+    assert used == counts["boxes_used"] + counts["boxes_repaired"]
 
 
 def test_an_image_in_train_and_test_is_a_leak(tmp_path: Path, mine: Path) -> None:
     shutil.copy(mine / "images" / "train_00001.jpg", mine / "images" / "test_00002.jpg")
+    path, content = edit(mine, "test")
+    del content["images"][2]["width"]  # or its size would contradict the file
+    path.write_text(json.dumps(content))
     run_ingest(tmp_path, "mine")
-    with pytest.raises(DataError, match=r"test_00002\.jpg is in both"):
+    text = r"train/train_00001\.jpg and test/test_00002\.jpg: one is the same file in another split"
+    with pytest.raises(DataError, match=text):
         run_validate(tmp_path, max_quarantined=1.0)
 
 
@@ -200,13 +216,12 @@ def test_corners_instead_of_sizes_are_noticed(tmp_path: Path, mine: Path) -> Non
 def test_missing_splits_are_taken_from_train(tmp_path: Path, mine: Path) -> None:
     for split in ("val", "test"):
         (mine / "annotations" / f"instances_{split}.json").unlink()
-    run_ingest(tmp_path, "mine", "mine/unlabelled")
+    run_ingest(tmp_path, "mine", unlabelled="mine/unlabelled")
     catalog = Catalog.load(tmp_path / "data" / "ingest" / "catalog")
     sizes = {name: len(catalog.split(name)) for name in catalog.splits}
     assert sizes == {"train": 10, "val": 2, "test": 2, "unlabelled": 3}
     assert catalog.split("unlabelled").image_path(0).is_file()
-    problems = read_json(tmp_path / "data" / "ingest" / "catalog" / "problems.json")
-    assert [p["code"] for p in problems] == ["split-made"] * 2
+    assert [p["code"] for p in found_problems(tmp_path)] == ["split-made"] * 2
 
 
 def test_gaps_in_category_ids_and_images_without_boxes(tmp_path: Path, mine: Path) -> None:
@@ -231,12 +246,15 @@ def test_gaps_in_category_ids_and_images_without_boxes(tmp_path: Path, mine: Pat
     assert by_name[10] == "disc"
 
 
-def test_a_file_that_is_not_json_stops_ingest(tmp_path: Path, mine: Path) -> None:
+def test_files_that_are_not_json_are_all_named(tmp_path: Path, mine: Path) -> None:
     for split in ("train", "test"):
         (mine / "annotations" / f"instances_{split}.json").write_text("{broken")
+    run_ingest(tmp_path, "mine")
     with pytest.raises(DataError) as caught:
-        run_ingest(tmp_path, "mine")
-    assert len(caught.value.problems) == 2
+        run_validate(tmp_path)
+    broken = [line for line in caught.value.problems if line.startswith("broken-file")]
+    assert len(broken) == 2
+    assert "split-filled" in caught.value.summary
 
 
 @pytest.mark.real

@@ -135,7 +135,7 @@ def test_provenance_names_each_file_with_its_hash(
         "data/ingest/catalog/boxes.parquet",
         "data/pretrain/history.csv",
         "data/export/onnxruntime-cpu/export.json",
-        "data/validate/verdict.json",
+        "data/validate/judged/verdict.json",
         "data/hardware.json",
     }
     for name, digest in listed:

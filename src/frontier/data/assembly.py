@@ -20,7 +20,7 @@ from frontier.data.classes import number_classes
 from frontier.data.formats import SPLITS, Format, ImageRecord, Part, Problem, image_table
 from frontier.data.gathering import Gathered, Problems
 from frontier.data.placing import in_order, place_boxes
-from frontier.data.probing import probe_shard, unopened
+from frontier.data.probing import probe_shard
 from frontier.data.source import image_names
 from frontier.data.spool import Spool, chunks
 from frontier.data.workers import run
@@ -37,14 +37,21 @@ UNLABELLED = "unlabelled"
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset on its way into a catalog; folders as found now and as recorded for later."""
+    """A dataset on its way into a catalog; folders as found now and as recorded for later.
+
+    Attributes:
+        given: how the user named it.
+        wanted: splits to take from train where the dataset has none of that name.
+    """
 
     name: str
+    given: str
     form: Format
     folder: Path
     image_root: str
     unlabelled: Path | None = None
     unlabelled_root: str | None = None
+    wanted: tuple[str, ...] = SPLITS
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ def assemble(
     read = sum(own.boxes.rows for own in gathered)
     info = {
         "name": source.name,
+        "source": source.given,
         "format": source.form.name,
         "image_root": source.image_root,
         "unlabelled_root": source.unlabelled_root,
@@ -140,11 +148,12 @@ def _look(
 ) -> Look:
     probed = [_probe(source, own, work, params, workers, problems) for own in gathered]
     tables = (table for spool in probed for table in spool.tables())
-    pairs = scenes.look_alikes(scenes.digests(tables), params.look_alike_bits)
+    pairs, remarks = scenes.look_alikes(scenes.digests(tables), params.look_alike_bits)
+    problems.add(remarks)
     split = np.repeat([own.split for own in gathered], [len(own) for own in gathered])
     scene = scenes.scene_groups(_names(probed, params.scenes), pairs, len(split), params.scenes)
     given = [own.split for own in gathered]
-    missing = [name for name in SPLITS if name not in given] if "train" in given else []
+    missing = [name for name in source.wanted if name not in given]
     made = scenes.make_splits(split, scene, missing, params.made_split, seed)
     for name in missing:
         text = f"no labels; {(made == name).sum()} images were taken from train, scene by scene"
@@ -173,11 +182,21 @@ def _probe(
             names = (t["file_name"].to_pylist() for t in chunks(own.image_tables(), OPENED))
             results = run(probe_shard, ((root, part) for part in names), workers)
         else:
-            results = (unopened(t) for t in chunks(own.image_tables(), OPENED))
+            results = (_unopened(t) for t in chunks(own.image_tables(), OPENED))
         for table, facts in zip(chunks(own.image_tables(), OPENED), results, strict=True):
             problems.add(_file_faults(own.split, table, facts))
             spool.append(_completed(table, facts))
     return spool
+
+
+def _unopened(table: Any) -> Any:
+    """Declared sizes in place of what the files would tell."""
+    count = table.num_rows
+    texts = {name: pa.repeat("", count) for name in ("sha256", "phash", "message")}
+    columns = {"width": table["width"], "height": table["height"], **texts}
+    columns["status"] = pa.repeat("ok", count)
+    columns["notes"] = pa.array([[]] * count, pa.list_(pa.string()))
+    return pa.table(columns)
 
 
 def _root(source: Source, split: str) -> Path:

@@ -177,7 +177,9 @@ class CatalogWriter:
             rows: the image of each box, from 0 within `images`, ascending.
         """
         counts = np.bincount(rows, minlength=images.num_rows)
-        self._images.write_table(images.append_column("boxes", pa.array(counts)).select(IMAGES.names))
+        self._images.write_table(
+            images.append_column("boxes", pa.array(counts)).select(IMAGES.names)
+        )
         ids = np.arange(self.boxes + 1, self.boxes + 1 + boxes.num_rows)
         boxes = boxes.append_column("box_id", pa.array(ids))
         boxes = boxes.append_column("split", images["split"].take(pa.array(rows)))

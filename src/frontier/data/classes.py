@@ -21,9 +21,7 @@ class Classes(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def number_classes(
-    gathered: Sequence[Gathered], ids_given: bool, problems: Problems
-) -> Classes:
+def number_classes(gathered: Sequence[Gathered], ids_given: bool, problems: Problems) -> Classes:
     """Keep the ids that files give; otherwise number the names of all splits from 1, sorted.
 
     One id with two names, or one name with two ids, is a critical problem; the first is kept.

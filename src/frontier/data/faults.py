@@ -42,7 +42,9 @@ class BoxFaults(NamedTuple):
     inside_xyxy: Floats
 
 
-def box_faults(table: Any, rows: Ints, sizes_hw: Ints, usable: Flags, max_aspect: float) -> BoxFaults:
+def box_faults(
+    table: Any, rows: Ints, sizes_hw: Ints, usable: Flags, max_aspect: float
+) -> BoxFaults:
     """Judge the boxes of a table of `catalog.BOXES`.
 
     Args:

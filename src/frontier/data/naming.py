@@ -62,7 +62,9 @@ class Names:
     def _images(self, rule: Rule, rows: npt.NDArray[np.int64]) -> list[str]:
         found = self._rows(rows)
         if rule.column == "usable":
-            return [f"{row['split']}/{row['file_name']} is unusable: {row['code']}" for row in found]
+            return [
+                f"{row['split']}/{row['file_name']} is unusable: {row['code']}" for row in found
+            ]
         reason = REASONS.get(rule.column, f"has a fault of this kind: {rule.code}")
         return [f"{row['split']}/{row['file_name']} {reason}" for row in found]
 

@@ -1,4 +1,4 @@
-"""Boxes laid beside their images: each split's boxes, shard by shard, in the order of the images."""
+"""Boxes laid beside their images: shard by shard, in the order of the images."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,9 +19,7 @@ PLACED = BOXES.append(pa.field("row", pa.int64()))
 LISTED = 20  # known ids named in a message
 
 
-def place_boxes(
-    gathered: Gathered, shard_rows: int, problems: Problems, work: Path
-) -> list[Spool]:
+def place_boxes(gathered: Gathered, shard_rows: int, problems: Problems, work: Path) -> list[Spool]:
     """One spool of `PLACED` a shard of `shard_rows` images; boxes of no known image or class, or
     with an id used before, are named and left out."""
     repeated = gathered.repeated_boxes(work)

@@ -99,9 +99,7 @@ def _splits(params: Validate) -> list[Rule]:
         Rule("no-near-leak", "pairs", "no-near-leak", "warning", 1.0, "look-alikes in one split"),
         Rule("no-copies", "pairs", "no-copies", "warning", 1.0, "files listed once in a split"),
         Rule("split-filled", "splits", "filled", "critical", 1.0, "splits with images and boxes"),
-        Rule(
-            "class-drift", "splits", "class_drift", "warning", None, "distance of classes", drift
-        ),
+        Rule("class-drift", "splits", "class_drift", "warning", None, "distance of classes", drift),
         Rule("size-drift", "splits", "size_drift", "warning", None, "distance of sizes", drift),
         Rule("class-examples", "classes", "enough", "warning", 1.0, "classes with enough boxes"),
         Rule("class-everywhere", "cells", "present", "warning", 1.0, "classes in every split"),

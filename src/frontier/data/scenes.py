@@ -1,4 +1,4 @@
-"""Images that show the same thing: pairs of look-alikes, groups of them, splits that keep groups whole."""
+"""Images that show the same: look-alikes, scenes of them, splits that divide no scene."""
 
 import re
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow
 
 from frontier.data.duplicates import groups, near_pairs, split_groups
+from frontier.data.formats import Problem
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -24,7 +25,6 @@ class Digests(NamedTuple):
 
     sha256: Bytes  # [I, 32]
     phash: Bytes  # [I, 32]
-    known: npt.NDArray[np.bool_]  # [I]
 
 
 def digests(tables: Iterator[Any]) -> Digests:
@@ -32,7 +32,7 @@ def digests(tables: Iterator[Any]) -> Digests:
     parts = [(_bytes(table["sha256"]), _bytes(table["phash"])) for table in tables]
     empty = np.zeros((0, 32), np.uint8)
     sha, hashes = (np.concatenate([empty, *column]) for column in zip(*parts, strict=True))
-    return Digests(sha, hashes, hashes.any(axis=1) | sha.any(axis=1))
+    return Digests(sha, hashes)
 
 
 def _bytes(column: Any) -> Bytes:
@@ -40,15 +40,32 @@ def _bytes(column: Any) -> Bytes:
     return np.frombuffer(bytes.fromhex("".join(texts)), np.uint8).reshape(-1, 32)
 
 
-def look_alikes(found: Digests, radius: int) -> Any:
-    """A table of `PAIRS`: places of images whose files are equal, or whose hashes differ by at most
-    `radius` of 256 bits. k equal ones make k - 1 pairs."""
-    usable = np.flatnonzero(found.known & found.phash.any(axis=1))
-    pairs = usable[near_pairs(found.phash[usable], radius)].reshape(-1, 2)
+def look_alikes(found: Digests, radius: int) -> tuple[Any, list[Problem]]:
+    """A table of `PAIRS`, images by place: equal files, and those whose hashes differ by at most
+    `radius` of 256 bits; with remarks on what was too much to compare.
+
+    Each of several equal files is paired with the first; of several equal hashes only one is
+    compared with others.
+    """
+    usable = np.flatnonzero(found.phash.any(axis=1))
+    near, remarks = near_pairs(found.phash[usable], radius)
+    near = usable[near].reshape(-1, 2)
+    differ = (found.sha256[near[:, 0]] != found.sha256[near[:, 1]]).any(axis=1)
+    pairs = np.concatenate([_copies(found), near[differ]])
     bits = np.unpackbits(found.phash[pairs[:, 0]] ^ found.phash[pairs[:, 1]], axis=1)
-    exact = (found.sha256[pairs[:, 0]] == found.sha256[pairs[:, 1]]).all(axis=1)
+    exact = np.arange(len(pairs)) < len(pairs) - int(differ.sum())
     distance = bits.sum(axis=1).astype(np.int64)
-    return pa.table([pairs[:, 0], pairs[:, 1], distance, exact], schema=PAIRS)
+    return pa.table([pairs[:, 0], pairs[:, 1], distance, exact], schema=PAIRS), remarks
+
+
+def _copies(found: Digests) -> Ints:
+    """Each file that was there before, beside the first of its kind."""
+    known = np.flatnonzero(found.sha256.any(axis=1))
+    rows = np.ascontiguousarray(found.sha256[known]).view("V32").ravel()
+    _, first, kind = np.unique(rows, return_index=True, return_inverse=True)
+    pairs = np.stack([known[first[kind]], known], axis=1)
+    copies: Ints = pairs[pairs[:, 0] != pairs[:, 1]]
+    return copies
 
 
 def scene_groups(file_names: list[str], pairs: Any, count: int, pattern: str | None) -> Ints:

@@ -1,4 +1,4 @@
-"""What the user's dataset consists of, cheaply: its format, and the manifest `ingest` depends on."""
+"""What the user's dataset consists of, cheaply: its format, and the manifest of `ingest`."""
 
 import hashlib
 import os
@@ -30,7 +30,9 @@ def find_format(folder: Path, wanted: str, shown: str) -> Format:
         UsageError: no such folder, none or several formats fit it, or not the wanted one.
     """
     if not folder.is_dir():
-        raise UsageError(f"{shown}: no such folder; give `{SYNTHETIC}` or a folder holding {_all()}")
+        raise UsageError(
+            f"{shown}: no such folder; give `{SYNTHETIC}` or a folder holding {_all()}"
+        )
     tried = FORMATS.values() if wanted == AUTO else [FORMATS[wanted]]
     fitting = [form for form in tried if form.splits(folder)]
     if len(fitting) == 1:

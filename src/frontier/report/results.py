@@ -193,7 +193,7 @@ def gather(
     # read in the order of the pipeline, which is the order of the page's list of sources
     hardware = sources.json("hardware.json")
     catalog = sources.json("ingest/catalog/catalog.json")
-    verdict = sources.json("validate/verdict.json")
+    verdict = sources.json("validate/judged/verdict.json")
     quality = sources.json_or_none("teacher/quality.json") or {}
     audit = sources.json("pseudo_label/audit.json")
     histories = {name: sources.history(f"{name}/history.csv") for name in trainings}

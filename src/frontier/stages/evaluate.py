@@ -40,7 +40,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     if built["status"] != "measured":
         write_json(out / "evaluate.json", {"status": built["status"], "reason": built["reason"]})
         return {}
-    catalog = Catalog.load(inputs.path("ingest/catalog"), inputs.path("validate/verdict.json"))
+    catalog = Catalog.load(inputs.path("ingest/catalog"), inputs.path("validate/judged"))
     split = catalog.split("test")
     found = {
         name: _detect(Predictor(exported / name, params.run.threads), split)

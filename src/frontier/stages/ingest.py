@@ -24,7 +24,8 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     metrics = _assembled(_main_source(params.ingest, inputs.root, out), out / "catalog", params)
     folder = out / "synthetic_objects365"
     synthetic.write_objects365(folder, params.ingest.pretrain)
-    pretrain = Source("objects365", FORMATS["objects365"], folder, f"{OUT}/{folder.name}")
+    form, root = FORMATS["objects365"], f"{OUT}/{folder.name}"
+    pretrain = Source("objects365", SYNTHETIC, form, folder, root, wanted=("train",))
     counts = _assembled(pretrain, out / "pretrain", params)
     tracking.log_artifact(out / "catalog" / "class_map.json")
     return metrics | {f"pretrain_{key}": value for key, value in counts.items()}
@@ -48,4 +49,4 @@ def _main_source(params: Ingest, root: Path, out: Path) -> Source:
     below = form.image_root(folder).relative_to(folder).as_posix()
     images = recorded if below == "." else f"{recorded}/{below}"
     given = root / unlabelled if unlabelled else folder / "unlabelled" if unlabelled_root else None
-    return Source(folder.name, form, folder, images, given, unlabelled_root)
+    return Source(folder.name, params.source, form, folder, images, given, unlabelled_root)

@@ -30,7 +30,7 @@ class Params(Section):
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     """Write `main/` (train, holdout, val, test, unlabelled) and `pretrain/` (train)."""
-    ingested, verdict = inputs.path("ingest"), inputs.path("validate/verdict.json")
+    ingested, verdict = inputs.path("ingest"), inputs.path("validate/judged")
     side = params.pack.image_size
     catalog = Catalog.load(ingested / "catalog", verdict)
     splits = {name: catalog.split(name) for name in catalog.splits}

@@ -26,7 +26,7 @@ class Params(Section):
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     names = (*FOLDERS, "hardware.json")
     results = gather({name: inputs.path(name) for name in names}, params.searched, params.targets)
-    catalog = Catalog.load(inputs.path("ingest/catalog"), inputs.path("validate/verdict.json"))
+    catalog = Catalog.load(inputs.path("ingest/catalog"), inputs.path("validate/judged"))
     for table in ("images", "boxes"):
         results.sources.path(f"ingest/catalog/{table}.parquet")
     shown = _examples(results, catalog, params.report.examples)

@@ -75,7 +75,7 @@ class Records:
         return problems
 
     def _part(self, key: str, batch: list[Element]) -> Part:
-        if batch[0].index is None:
+        if batch[0].place is None:
             if batch[0].value != []:
                 text = f"must be a list, found {show(batch[0].value)}"
                 self._fault("wrong-type", key, text)
@@ -92,8 +92,8 @@ class Records:
 
     def _each(self, batch: list[Element], read: Callable[..., Any]) -> Iterator[Any]:
         """What `read` makes of each record, those with a critical fault left out."""
-        for key, index, line, record in batch:
-            where = f"{key}[{index}] (line {line})"
+        for key, place, line, record in batch:
+            where = f"{key}[{place}] (line {line})"
             if not isinstance(record, dict):
                 self._fault("wrong-type", where, f"must be an object: {show(record)}")
                 continue

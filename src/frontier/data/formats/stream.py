@@ -17,10 +17,10 @@ BLANK = " \t\n\r"
 
 
 class Element(NamedTuple):
-    """`index` within the list called `key`; None where that holds no list, or an empty one."""
+    """`place` within the list called `key`; None where that holds no list, or an empty one."""
 
     key: str
-    index: int | None
+    place: int | None
     line: int  # from 1
     value: Any
 
@@ -63,8 +63,9 @@ class _Window:
     def __init__(self, file: TextIO) -> None:
         self.file, self.text, self.at = file, "", 0
         self.line, self.counted = 1, 0  # line breaks are counted up to `counted`
-        self.scan = json.JSONDecoder(object_pairs_hook=_object).scan_once
-        self.careful = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).scan_once
+        decoder: Any = json.JSONDecoder  # its scanner is no part of its declared face
+        self.scan = decoder(object_pairs_hook=_object).scan_once
+        self.careful = decoder(object_pairs_hook=_object, parse_int=_integer).scan_once
 
     def elements(self) -> Iterator[Element]:
         if self._next() != "{":
@@ -149,6 +150,7 @@ class _Window:
     def _extend(self, fault_at: int, message: str) -> None:
         """Read on if the fault may be the window's end; else it is the file's."""
         if fault_at < len(self.text) - NEAR or not self._more():
+            self.at = fault_at  # the line that is told
             raise self._broken("broken-file", f"not valid JSON: {message}") from None
 
     def _more(self) -> bool:

@@ -1,0 +1,134 @@
+"""Files that nobody vouches for, read inside their folder and a piece at a time."""
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from frontier.data.formats import (
+    BoxRecord,
+    ImageRecord,
+    Part,
+    Problem,
+    Severity,
+    box_table,
+    image_table,
+)
+from frontier.errors import UsageError
+from frontier.files import safe_join
+
+Record = ImageRecord | BoxRecord | Problem
+
+PART_IMAGES = 4_000
+PART_RECORDS = 50_000  # boxes and problems: some images have a million
+LONGEST_LINE = 1 << 20  # bytes
+LARGEST = 1e9  # pixels; no coordinate is beyond
+
+
+class Fault(Exception):
+    """Why a file or record cannot be used; `code` is stable."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def at(self, where: str, severity: Severity = "critical") -> Problem:
+        shown = where[:200].encode(errors="backslashreplace").decode()
+        return Problem(self.code, severity, shown, str(self))
+
+
+def parts(records: Iterable[Record], classes: Mapping[int, str]) -> Iterator[Part]:
+    """Group records into parts; each has the classes that are known by then."""
+    images: list[ImageRecord] = []
+    boxes: list[BoxRecord] = []
+    problems: list[Problem] = []
+    for record in records:
+        if isinstance(record, BoxRecord):
+            boxes.append(record)
+        elif isinstance(record, ImageRecord):
+            images.append(record)
+        else:
+            problems.append(record)
+        if len(images) == PART_IMAGES or len(boxes) + len(problems) == PART_RECORDS:
+            yield Part(dict(classes), image_table(images), box_table(boxes), problems)
+            images, boxes, problems = [], [], []
+    yield Part(dict(classes), image_table(images), box_table(boxes), problems)
+
+
+def inside(root: Path, name: str) -> Path:
+    """`root / name`, if that is something inside `root`.
+
+    Raises:
+        Fault: unsafe-path, not-text, missing-file.
+    """
+    try:
+        name.encode()
+        path = safe_join(root, name)
+        path.stat()
+    except UnicodeEncodeError:
+        raise Fault("not-text", f"{name[:200]!r}: the file's name is not UTF-8") from None
+    except UsageError as error:
+        raise Fault("unsafe-path", str(error)) from None
+    except OSError as error:
+        raise Fault("missing-file", f"{name[:200]!r}: {error.strerror}") from None
+    return path
+
+
+def regular_file(root: Path, name: str) -> Path:
+    """`root / name`, if that is a file inside `root`, no pipe and no device.
+
+    Raises:
+        Fault: of `inside`; missing-file.
+    """
+    path = inside(root, name)
+    if not path.is_file():
+        raise Fault("missing-file", f"{name[:200]!r} is no regular file")
+    return path
+
+
+def is_file(root: Path, name: str) -> bool:
+    """Is there such a file inside `root`."""
+    with contextlib.suppress(Fault):
+        return regular_file(root, name).is_file()
+    return False
+
+
+def lines(root: Path, name: str) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line that is not blank.
+
+    Raises:
+        Fault: of `regular_file`; too-large, not-text, once the lines before were given.
+    """
+    with regular_file(root, name).open("rb") as file:
+        for number in itertools.count(1):
+            line = file.readline(LONGEST_LINE + 1)
+            if not line:
+                return
+            if text := _decoded(line, number).strip():
+                yield number, text
+
+
+def _decoded(line: bytes, number: int) -> str:
+    if len(line) > LONGEST_LINE:
+        raise Fault("too-large", f"line {number} is longer than {LONGEST_LINE} bytes")
+    if b"\0" in line:
+        raise Fault("not-text", f"line {number} holds a NUL byte; save the file as UTF-8 text")
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise Fault("not-text", f"line {number} is not UTF-8; save the file as UTF-8") from None
+
+
+def number(text: str, what: str) -> float:
+    """A finite number; `what` it is, for messages.
+
+    Raises:
+        Fault: wrong-type, not-finite.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        raise Fault("wrong-type", f"{what} must be a number, found {text[:40]!r}") from None
+    if not abs(value) <= LARGEST:
+        raise Fault("not-finite", f"{what} must be finite, found {text[:40]!r}")
+    return value

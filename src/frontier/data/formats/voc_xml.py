@@ -1,0 +1,143 @@
+"""What one XML file of a Pascal VOC dataset says of its image."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from frontier.data.formats import SUFFIXES, BoxRecord, ImageRecord, Problem
+from frontier.data.formats.markup import elements
+from frontier.data.formats.reading import Fault, Record, is_file, number, regular_file
+
+LARGEST_FILE = 16 << 20  # bytes
+LARGEST_SIDE = 2**31 - 1  # px
+ROOT, OBJECT = "annotation", "annotation/object"
+CORNERS = ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
+OBJECT_FIELDS = {f"{OBJECT}/{key}": key for key in ("name", "difficult", *CORNERS)}
+IMAGE_FIELDS = {f"{ROOT}/{key}": key for key in ("filename", "size/width", "size/height")}
+
+Fields = dict[str, list[str]]  # every text found, by field
+
+
+class Vocabulary:
+    """Numbers for class names, in order of appearance."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+        self._ids: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        category_id = self._ids.setdefault(name, len(self._ids))
+        self.names[category_id] = name
+        return category_id
+
+
+def source(kit: PurePosixPath, stem: str) -> str:
+    """The XML file of an image, relative to the dataset's folder."""
+    return f"{kit / 'Annotations' / stem}.xml"
+
+
+class Annotation:
+    """`<kit>/Annotations/<stem>.xml` and the image that it describes."""
+
+    def __init__(
+        self, folder: Path, kit: PurePosixPath, stem: str, image_id: int, vocabulary: Vocabulary
+    ) -> None:
+        self.folder, self.images, self.stem = folder, kit / "JPEGImages", stem
+        self.source = source(kit, stem)
+        self.image_id, self.vocabulary = image_id, vocabulary
+
+    def records(self) -> Iterator[Record]:
+        """Boxes, image and faults; of a file that breaks, those of its sound part.
+
+        Raises:
+            Fault: the file cannot be opened at all.
+        """
+        path = regular_file(self.folder, self.source)
+        if path.stat().st_size > LARGEST_FILE:
+            raise Fault("too-large", f"{self.source[:200]!r} has more than {LARGEST_FILE} bytes")
+        image, owned = Fields(), Fields()
+        key = ROOT
+        try:
+            for key, line, text in elements(path):
+                if key == OBJECT:
+                    yield from self._object(owned, line)
+                    owned = Fields()
+                elif key in OBJECT_FIELDS:
+                    owned.setdefault(OBJECT_FIELDS[key], []).append(text)
+                elif key in IMAGE_FIELDS:
+                    image.setdefault(IMAGE_FIELDS[key], []).append(text)
+            if key != ROOT:
+                raise Fault("wrong-type", f"the root must be <{ROOT}>, found <{key[:40]}>")
+        except Fault as fault:
+            yield fault.at(self.source)
+        yield from self._image(image)
+
+    def _object(self, fields: Fields, line: int) -> Iterator[Record]:
+        faults: list[Fault] = [*_structure(fields)]
+        corners = [_number(fields, key, faults) for key in CORNERS]
+        if faults:
+            yield from (fault.at(f"{self.source}:{line}") for fault in faults)
+            return
+        xmin, ymin, xmax, ymax = corners
+        yield BoxRecord(
+            image_id=self.image_id,
+            category_id=self.vocabulary.number(fields["name"][0]),
+            x=xmin - 1,
+            y=ymin - 1,
+            w=xmax - xmin + 1,
+            h=ymax - ymin + 1,
+            is_crowd=fields.get("difficult") == ["1"],
+            line=line,
+        )
+
+    def _image(self, fields: Fields) -> Iterator[Record]:
+        faults: list[Fault] = []
+        width, height = (_side(fields, key, faults) for key in ("size/width", "size/height"))
+        yield from (fault.at(self.source, "warning") for fault in faults)
+        given = fields.get("filename", [""])[0].replace("\\", "/")
+        name = str(self.images / (given or f"{self.stem}{SUFFIXES[0]}"))
+        if not is_file(self.folder, name):
+            for own in self._own_images():
+                text = f"<filename> {given[:200]!r} is not in {self.images}; {own} is used"
+                yield Problem("file-name", "warning", self.source, text)
+                name = own
+        yield ImageRecord(self.image_id, name, width, height, self.source, 1)
+
+    def _own_images(self) -> list[str]:
+        """The first image that is named as the XML file is, if there is one."""
+        suffixes = [spelt for suffix in SUFFIXES for spelt in (suffix, suffix.upper())]
+        names = (f"{self.images / self.stem}{suffix}" for suffix in suffixes)
+        return [name for name in names if is_file(self.folder, name)][:1]
+
+
+def _structure(fields: Fields) -> Iterator[Fault]:
+    missing = [f"<{key}>" for key in ("name", *CORNERS) if key not in fields]
+    if missing:
+        yield Fault("missing-field", f"the object has no {', '.join(missing)}")
+    twice = [f"<{key}>" for key, texts in fields.items() if len(texts) > 1]
+    if twice:
+        yield Fault("wrong-type", f"the object has more than one {', '.join(twice)}")
+    if fields.get("name") == [""]:
+        yield Fault("wrong-type", "<name> is empty")
+    if fields.get("difficult", ["0"])[0] not in ("0", "1"):
+        text = fields["difficult"][0]
+        yield Fault("wrong-type", f"<difficult> must be 0 or 1, found {text[:40]!r}")
+
+
+def _number(fields: Fields, key: str, faults: list[Fault]) -> float:
+    """0 where it is missing or none."""
+    try:
+        return number(fields[key][0], f"<{key}>") if key in fields else 0.0
+    except Fault as fault:
+        faults.append(fault)
+        return 0.0
+
+
+def _side(fields: Fields, key: str, faults: list[Fault]) -> int:
+    """Pixels, 0 where it is missing or none."""
+    text = fields.get(key, [""])[0]
+    if text.isdecimal() and 0 < int(text[:20]) <= LARGEST_SIDE:
+        return int(text)
+    code = "wrong-type" if key in fields else "missing-field"
+    message = f"<{key}> should be pixels, found {text[:40]!r}; the decoded size is used"
+    faults.append(Fault(code, message))
+    return 0

@@ -1,0 +1,150 @@
+"""Where the images of a YOLO dataset lie: what data.yaml says, else the usual folders."""
+
+import contextlib
+import re
+import reprlib
+from itertools import accumulate, dropwhile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from frontier.data.formats import Problem, Severity
+from frontier.data.formats.reading import Fault, inside, regular_file
+from frontier.errors import UsageError
+from frontier.params import load_yaml
+
+KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+CONFIG = "data.yaml"
+LARGEST_CONFIG = 64 << 10  # bytes; 2,500 classes
+DEEPEST = 32  # brackets in brackets, which take the parser the square of their number
+HOLDS_NAMES = re.compile(rb"^names\s*:", re.MULTILINE)
+
+
+class Layout:
+    """A dataset's YAML file and folders; what is wrong with the former is kept, never raised.
+
+    Attributes:
+        config: name of the YAML file.
+        names: by class number; empty if they cannot be known.
+        places: by split, folders and lists of images, relative to the dataset's folder.
+        problems: of the YAML file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.config = folder, _config(folder)
+        self.problems: list[Problem] = []
+        values = self._load()
+        if "kpt_shape" in values:
+            text = "'kpt_shape': labels with keypoints look like outlines; remove the keypoints"
+            self._fault(Fault("wrong-type", text))
+        self.names = self._names(values)
+        base = self._base(values)
+        found = {split: self._places(base, values, KEYS[split]) for split in KEYS}
+        self.places = {split: places for split, places in found.items() if places is not None}
+
+    def _fault(self, fault: Fault, severity: Severity = "critical") -> None:
+        self.problems.append(fault.at(self.config, severity))
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            path = regular_file(self.folder, self.config)
+            if path.stat().st_size > LARGEST_CONFIG:
+                raise Fault("too-large", f"has more than {LARGEST_CONFIG} bytes")
+            if _depth(path.read_bytes()) > DEEPEST:
+                raise Fault("broken-yaml", f"has more than {DEEPEST} brackets in brackets")
+            return load_yaml(path)
+        except Fault as fault:
+            self._fault(fault)
+        # the latter two: a date that is none, brackets without end
+        except (UsageError, ValueError, RecursionError) as error:
+            self._fault(Fault("broken-yaml", str(error)))
+        return {}
+
+    def _names(self, values: dict[str, Any]) -> dict[int, str]:
+        given = values.get("names") or []
+        if not given and values:
+            self._fault(Fault("missing-field", "has no 'names', the list of class names"))
+        if not isinstance(given, list | dict):
+            self._fault(Fault("wrong-type", f"'names' must be a list, found {reprlib.repr(given)}"))
+            return {}
+        pairs = [*given.items()] if isinstance(given, dict) else [*enumerate(given)]
+        wrong = [pair for pair in pairs if not _is_class(*pair)]
+        for key, name in wrong:
+            shown = f"names[{reprlib.repr(key)}] is {reprlib.repr(name)}"
+            self._fault(Fault("wrong-type", f"{shown}; it must give a number a name"))
+        return {} if wrong else {int(key): str(name) for key, name in pairs}
+
+    def _base(self, values: dict[str, Any]) -> PurePosixPath:
+        """What entries are relative to: `path`, unless that is a folder of another machine."""
+        try:
+            root = self.folder.resolve()
+            place = (root / (values.get("path") or "")).resolve()
+            if place.is_relative_to(root) and place.is_dir():
+                return PurePosixPath(place.relative_to(root))
+            if place.is_dir():
+                text = f"'path' leads to {place}, outside the dataset; remove it"
+                self._fault(Fault("unsafe-path", text))
+        except (OSError, ValueError):
+            pass  # no path on any machine
+        except TypeError:
+            self._fault(Fault("wrong-type", "'path' must be a text"))
+        return PurePosixPath()
+
+    def _places(
+        self, base: PurePosixPath, values: dict[str, Any], keys: tuple[str, ...]
+    ) -> list[str] | None:
+        """None if there is no such split."""
+        given = next((values[key] for key in keys if values.get(key)), None)
+        if given is None or not self.names:
+            return self._usual(keys)
+        entries = given if isinstance(given, list) else [given]
+        if all(isinstance(entry, str) for entry in entries):
+            return [self._place(base, entry, str(values.get("path"))) for entry in entries]
+        shown = reprlib.repr(given)
+        self._fault(Fault("wrong-type", f"{keys[0]!r} must be a path or a list, found {shown}"))
+        return []
+
+    def _place(self, base: PurePosixPath, entry: str, path: str) -> str:
+        place = PurePosixPath(entry.replace("\\", "/"))
+        if place.is_absolute() and place.is_relative_to(path):
+            place = place.relative_to(path)
+        if place.parts[:1] != ("..",):
+            return str(base / place)
+        # Roboflow writes `../train/images` in a data.yaml that lies beside train/
+        below = str(base.joinpath(*dropwhile("..".__eq__, place.parts)))
+        with contextlib.suppress(Fault):
+            inside(self.folder, below)
+            text = f"{entry[:200]!r} leads out of the dataset; {below!r} is read instead"
+            self._fault(Fault("moved-path", text), "warning")
+            return below
+        return str(base / place)
+
+    def _usual(self, keys: tuple[str, ...]) -> list[str] | None:
+        pairs = [
+            pair
+            for key in keys
+            for pair in ((f"images/{key}", f"labels/{key}"), (f"{key}/images", f"{key}/labels"))
+        ]
+        both = [pair[0] for pair in pairs if all((self.folder / name).is_dir() for name in pair)]
+        return both[:1] or None
+
+
+def _depth(content: bytes) -> int:
+    steps = dict.fromkeys(b"[{", 1) | dict.fromkeys(b"]}", -1)
+    return max(accumulate(steps.get(byte, 0) for byte in content), default=0)
+
+
+def _is_class(key: Any, name: Any) -> bool:
+    is_text = isinstance(name, str | int) and not isinstance(name, bool)
+    return str(key).isdecimal() and is_text and str(name) != ""
+
+
+def _config(folder: Path) -> str:
+    """data.yaml, else the only other YAML file that has `names`."""
+    files = [] if (folder / CONFIG).exists() else sorted(folder.glob("*.y*ml"))
+    holding = [file.name for file in files if file.is_file() and _holds_names(file)]
+    return holding[0] if len(holding) == 1 else CONFIG
+
+
+def _holds_names(file: Path) -> bool:
+    with file.open("rb") as content:
+        return HOLDS_NAMES.search(content.read(LARGEST_CONFIG)) is not None

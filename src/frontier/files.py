@@ -131,13 +131,19 @@ def safe_join(root: Path, name: str) -> Path:
     """`root / name`, refused unless it stays inside `root` once links are followed.
 
     Raises:
-        UsageError: absolute, upward, NUL-carrying or link-escaping names.
+        UsageError: absolute, upward, NUL-carrying, link-escaping or unspellable names.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
         raise UsageError(f"{name[:200]!r}: a file name must stay inside {root}")
     joined = root / path
-    if not joined.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = joined.resolve().is_relative_to(root.resolve())
+    except UnicodeEncodeError:  # JSON can spell half a character
+        raise UsageError(f"{name[:200]!r}: no file can have this name") from None
+    except RuntimeError:
+        raise UsageError(f"{name[:200]!r}: a link that leads back to itself") from None
+    if not inside:
         raise UsageError(f"{name[:200]!r}: leads outside {root} through a link")
     return joined
 

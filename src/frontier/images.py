@@ -2,23 +2,34 @@
 
 import contextlib
 import io
+import stat
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from frontier.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 Code = Literal[
-    "missing", "unreadable", "empty", "not-an-image", "too-many-pixels", "truncated", "corrupt"
+    "missing",
+    "unreadable",
+    "too-large",
+    "empty",
+    "not-an-image",
+    "too-many-pixels",
+    "truncated",
+    "corrupt",
 ]
+Note = Literal["exif-rotated", "cmyk", "sixteen-bit", "alpha", "animated"]
 
 MAX_PIXELS = 25_000_000
+MAX_BYTES = 4 * MAX_PIXELS  # of a file: as many pixels stored plainly, with alpha
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+PNG_DEPTH = 24  # offset of the bits per channel: the first chunk of a PNG is always its header
 
 
 class ImageError(DataError):
@@ -27,6 +38,22 @@ class ImageError(DataError):
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(f"{message} ({code})")
         self.code = code
+
+
+class Decoded(NamedTuple):
+    """An image in RGB, upright, first frame only, and how it was stored.
+
+    Attributes:
+        format: one of `FORMATS`.
+        mode: Pillow's name of the stored channels, such as "L" or "CMYK".
+        notes: what was done to it: rotated by its EXIF orientation, converted from CMYK, cut from
+            16 bits to the upper 8, alpha ignored, later frames ignored.
+    """
+
+    image: Image.Image
+    format: str
+    mode: str
+    notes: list[Note]
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -38,20 +65,29 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of a regular file.
 
     Raises:
-        ImageError: missing or unreadable; never blocks on a pipe or device.
+        ImageError: missing, unreadable or too large; never blocks on a pipe or device.
     """
-    if not path.exists():
-        raise ImageError("missing", f"{path.name}: no such file")
-    if not path.is_file():
-        raise ImageError("unreadable", f"{path.name}: not a regular file")
     try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise ImageError("unreadable", f"{path.name}: not a regular file")
+        if facts.st_size > MAX_BYTES:
+            size = f"{facts.st_size} bytes"
+            raise ImageError("too-large", f"{path.name}: {size} is above {MAX_BYTES} bytes")
         return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError("missing", f"{path.name}: no such file") from None
     except OSError as error:
-        raise ImageError("unreadable", f"{path.name}: {error.strerror}") from None
+        raise ImageError("unreadable", f"{path.name[:200]}: {error.strerror}") from None
 
 
 def decode(content: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Image bytes to `[H, W, 3]` RGB, EXIF orientation applied, first frame only.
+    """Image bytes to `[H, W, 3]` RGB; see `decode_image`."""
+    return np.array(decode_image(content, name, max_pixels).image, np.uint8)
+
+
+def decode_image(content: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode image bytes, every one of them: a cut tail is an error.
 
     Args:
         name: what to call the image in messages.
@@ -60,12 +96,33 @@ def decode(content: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) ->
     Raises:
         ImageError: with one of the stable codes.
     """
+    with warnings.catch_warnings():  # what matters of Pillow's is found out here
+        warnings.filterwarnings("ignore", module="PIL")
+        return _loaded(_opened(content, name, max_pixels), content, name)
+
+
+def _loaded(image: Image.Image, content: bytes, name: str) -> Decoded:
+    # a file that holds several JPEG images (a phone's photo with its preview) is one of them
+    kind, mode = (image.format or "").replace("MPO", "JPEG"), image.mode
+    try:
+        notes = _notes(image, content)
+        image.load()
+        if _turned(image):
+            notes.append("exif-rotated")
+        return Decoded(_as_rgb(image), kind, mode, notes)
+    except MemoryError:
+        raise
+    except Exception as error:  # what a damaged file makes a decoder raise, nobody has listed
+        code: Code = "truncated" if "truncated" in str(error).lower() else "corrupt"
+        raise ImageError(code, f"{name}: {error}") from None
+
+
+def _opened(content: bytes, name: str, max_pixels: int) -> Image.Image:
+    """The header alone, its size within bounds."""
     if not content:
         raise ImageError("empty", f"{name}: the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageError("too-many-pixels", f"{name}: above {max_pixels} pixels") from None
     except UnidentifiedImageError:
@@ -76,27 +133,32 @@ def decode(content: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) ->
     if image.width * image.height > max_pixels:
         size = f"{image.width} x {image.height}"
         raise ImageError("too-many-pixels", f"{name}: {size} is above {max_pixels} pixels")
-    return _pixels(image, name)
-
-
-def _pixels(image: Image.Image, name: str) -> Pixels:
-    try:
-        image.load()
-        return np.array(_as_rgb(_upright(image)), np.uint8)
-    except (OSError, ValueError, SyntaxError, IndexError, EOFError) as error:
-        code: Code = "truncated" if "truncated" in str(error).lower() else "corrupt"
-        raise ImageError(code, f"{name}: {error}") from None
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # a damaged EXIF block may raise anything; the pixels are still good
-    with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
+def _notes(image: Image.Image, content: bytes) -> list[Note]:
+    facts: dict[Note, bool] = {
+        "cmyk": image.mode == "CMYK",
+        "sixteen-bit": image.format == "PNG" and content[PNG_DEPTH] == 16,
+        "alpha": image.has_transparency_data,
+        "animated": image.format != "MPO" and getattr(image, "is_animated", False),
+    }
+    return [note for note, holds in facts.items() if holds]
+
+
+def _turned(image: Image.Image) -> bool:
+    """Turn the image upright in place; was there anything to do."""
+    # a damaged EXIF block may raise anything; the pixels are still good
+    with contextlib.suppress(Exception):
+        if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+            ImageOps.exif_transpose(image, in_place=True)
+            return True
+    return False
+
+
 def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
+    if image.mode.startswith("I"):
         # Pillow clips 16-bit greys at 255 instead of scaling them
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image.info.pop("transparency", None)  # ignored, and Pillow warns of some
     return image if image.mode == "RGB" else image.convert("RGB")

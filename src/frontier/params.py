@@ -65,6 +65,23 @@ class Run(Section):
     loader_workers: Count
 
 
+class Workers(Section):
+    """Who works on shards: `jobs` processes here, or all workers of the cluster at `address`."""
+
+    backend: Literal["local", "dask", "ray"]
+    jobs: Positive
+    address: str | None
+
+    @model_validator(mode="after")
+    def _cluster_has_an_address(self) -> Self:
+        if self.backend != "local" and self.address is None:
+            raise ValueError(
+                f"workers.address: backend {self.backend} needs the address of its cluster, "
+                "such as tcp://host:8786 (dask) or ray://host:10001 (ray)"
+            )
+        return self
+
+
 class Synthetic(Section):
     seed: Count
     train: Positive
@@ -84,14 +101,6 @@ def _known_pattern(value: str | None) -> str | None:
     except re.error as error:
         raise ValueError(f"ingest.scenes: not a regular expression: {error}") from None
     return value
-
-
-class Workers(Section):
-    """Where the work on shards of images is done; results are the same everywhere."""
-
-    backend: Literal["local", "dask", "ray"]
-    jobs: Positive
-    address: str | None
 
 
 class Ingest(Section):

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from frontier import files
 from frontier.params import Params, load_params
-from tests.catalogs import write_catalog
+from tests.catalogs import write_catalog, write_judged
 
 PROJECT = Path(__file__).parent.parent
 HOSTILE = "<script>alert('x')</script> & \"$co\"|[a](javascript:b)"
@@ -94,6 +94,7 @@ def _catalog(root: Path, folder: Path) -> pd.DataFrame:
         "classes": [{"category_id": 10 + i, "name": name} for i, name in enumerate(CLASSES)],
     }
     write_catalog(folder / "catalog", info, images, boxes)
+    write_judged(root / "data" / "validate" / "judged", images)
     files.write_manifest(folder)
     return pd.DataFrame(boxes)
 

@@ -48,5 +48,23 @@ def test_what_is_no_dataset_is_refused_with_all_that_is_missing(tmp_path: Path, 
     assert "nowhere" in text
     assert "instances_" in text
     if path == ".":
-        assert "instances_train.json" in text
-        assert "no image in images/" in text
+        for form in ("coco", "objects365", "voc", "yolo"):
+            assert f"({form})" in text
+
+
+def test_labels_without_images_or_train_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "annotations"
+    folder.mkdir(parents=True)
+    (folder / "instances_val.json").write_text("{}")
+    with pytest.raises(UsageError) as caught:
+        describe_source("mine", None, tmp_path)
+    assert "no train split" in str(caught.value)
+    assert "no image" in str(caught.value)
+
+
+def test_a_folder_of_two_formats_is_not_guessed_at(tmp_path: Path) -> None:
+    dataset(tmp_path / "mine")
+    (tmp_path / "mine" / "zhiyuan_objv2_train.json").write_text("{}")
+    with pytest.raises(UsageError, match="coco and objects365; say which by ingest.format"):
+        describe_source("mine", None, tmp_path)
+    assert describe_source("mine", None, tmp_path, "coco")["kind"] == "coco"

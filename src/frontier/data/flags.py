@@ -81,21 +81,16 @@ class _Reader:
 
 def image_codes(images: Any, params: Validate) -> Array:
     """ "ok", or why an image is quarantined."""
-    code = images["status"].to_numpy(zero_copy_only=False).astype("<U24")
-    column = {name: table.to_numpy() for name, table in _integers(images)}
-    declared = (column["declared_width"] > 0) & (column["declared_height"] > 0)
-    differs = (column["declared_width"] != column["width"]) | (
-        column["declared_height"] != column["height"]
-    )
+    code: Array = images["status"].to_numpy(zero_copy_only=False).astype("<U24")
     good = code == "ok"
-    code[good & (column["boxes"] > params.max_boxes)] = "too-many-boxes"
-    code[good & declared & differs] = "size-mismatch"
+    sizes, declared = (
+        np.stack([images[prefix + side].to_numpy() for side in ("width", "height")])
+        for prefix in ("", "declared_")
+    )
+    differs = (declared > 0).all(axis=0) & (declared != sizes).any(axis=0)
+    code[good & (images["boxes"].to_numpy() > params.max_boxes)] = "too-many-boxes"
+    code[good & differs] = "size-mismatch"
     return code
-
-
-def _integers(images: Any) -> Iterator[tuple[str, Any]]:
-    for name in ("declared_width", "declared_height", "width", "height", "boxes"):
-        yield name, images[name]
 
 
 def image_flags(shard: Shard, usable: npt.NDArray[np.bool_], found: BoxFaults) -> pd.DataFrame:
@@ -103,7 +98,8 @@ def image_flags(shard: Shard, usable: npt.NDArray[np.bool_], found: BoxFaults) -
     rows, count = shard.rows, shard.images.num_rows
 
     def without(faulty: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        return np.bincount(rows[faulty], minlength=count) == 0
+        keeps: npt.NDArray[np.bool_] = np.bincount(rows[faulty], minlength=count) == 0
+        return keeps
 
     unlabelled = shard.images["split"].to_numpy(zero_copy_only=False) == "unlabelled"
     notes = shard.images["notes"].combine_chunks()
@@ -121,7 +117,7 @@ def image_flags(shard: Shard, usable: npt.NDArray[np.bool_], found: BoxFaults) -
 
 
 def _without_note(notes: Any, code: str) -> npt.NDArray[np.bool_]:
-    without = np.ones(len(notes), bool)
+    without: npt.NDArray[np.bool_] = np.ones(len(notes), bool)
     parents = pa.compute.list_parent_indices(notes).to_numpy()
     named = pa.compute.equal(pa.compute.list_flatten(notes), code).to_numpy(zero_copy_only=False)
     without[parents[named.astype(bool)]] = False

@@ -128,7 +128,7 @@ class Judged:
         table["no-leak"] = ~(leaks & exact)
         table["no-near-leak"] = ~leaks | exact
         table["no-copies"] = ~exact | (one != other)
-        return table
+        return pd.DataFrame(table)
 
     def _split_rows(self) -> pd.DataFrame:
         ids = [entry["category_id"] for entry in self.info["classes"]]

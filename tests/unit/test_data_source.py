@@ -65,6 +65,6 @@ def test_labels_without_images_or_train_are_refused(tmp_path: Path) -> None:
 def test_a_folder_of_two_formats_is_not_guessed_at(tmp_path: Path) -> None:
     dataset(tmp_path / "mine")
     (tmp_path / "mine" / "zhiyuan_objv2_train.json").write_text("{}")
-    with pytest.raises(UsageError, match="coco and objects365; say which by ingest.format"):
+    with pytest.raises(UsageError, match="coco and objects365; say which by ingest"):
         describe_source("mine", None, tmp_path)
     assert describe_source("mine", None, tmp_path, "coco")["kind"] == "coco"

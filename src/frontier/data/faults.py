@@ -29,7 +29,7 @@ class BoxFaults(NamedTuple):
 
     Attributes:
         code: index into `CODES`, `[N]`; clipped ones are repaired, those after it dropped.
-        far: reaches far beyond the image, `[N]`.
+        far: begins in the image and reaches far beyond it, `[N]`.
         thin: one side is more than `max_aspect` times the other, `[N]`.
         doubtful: less than `TINY_PX` on a side, or all of the image, `[N]`.
         inside_xyxy: clipped, `[N, 4]`.
@@ -70,7 +70,7 @@ def box_faults(
     reach = corners[:, 2:] - sizes[:, ::-1] * FAR
     return BoxFaults(
         code,
-        used & (reach > 1).any(axis=1),
+        used & (reach > 1).any(axis=1) & (corners[:, :2] < sizes[:, ::-1]).all(axis=1),
         solid & (long > max_aspect * short),
         solid & ((short < TINY_PX) | covers),
         inside,

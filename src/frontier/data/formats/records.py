@@ -61,7 +61,7 @@ class Records:
         batch: list[Element] = []
         try:
             for element in elements(self.path):
-                if batch and (element.key != batch[0].key or len(batch) == BATCH):
+                if batch and (not _in_one_list(batch[0], element) or len(batch) == BATCH):
                     yield batch
                     batch = []
                 batch.append(element)
@@ -76,9 +76,7 @@ class Records:
 
     def _part(self, key: str, batch: list[Element]) -> Part:
         if batch[0].place is None:
-            if batch[0].value != []:
-                text = f"must be a list, found {show(batch[0].value)}"
-                self._fault("wrong-type", key, text)
+            self._no_list(key, batch[0])
             return Part(problems=self._drained())
         if key == "images":
             images = self._quick_images(batch) or image_table(self._each(batch, self._image))
@@ -89,6 +87,12 @@ class Records:
             return Part(boxes=boxes, problems=self._drained())
         classes = dict(self._each(batch, self._category))
         return Part(classes=classes, problems=self._drained())
+
+    def _no_list(self, key: str, element: Element) -> None:
+        if isinstance(element.value, Doubled):
+            self._fault("duplicate-key", f"line {element.line}", f"{key!r} is stated twice")
+        elif element.value != []:
+            self._fault("wrong-type", key, f"must be a list, found {show(element.value)}")
 
     def _each(self, batch: list[Element], read: Callable[..., Any]) -> Iterator[Any]:
         """What `read` makes of each record, those with a critical fault left out."""
@@ -118,9 +122,12 @@ class Records:
 
     def _text(self, where: str, record: dict[str, Any], key: str) -> str:
         value = record.get(key)
-        if isinstance(value, str) and value and _is_text(value):
-            return value
-        self._wrong(where, record, key, "a text")
+        if isinstance(value, str) and value:
+            if _is_text(value):
+                return value
+            self._fault("not-text", where, f"{key!r} is not UTF-8: {ascii(value)[:60]}")
+        else:
+            self._wrong(where, record, key, "a text")
         return ""
 
     def _wrong(self, where: str, record: dict[str, Any], key: str, wanted: str) -> None:
@@ -202,6 +209,10 @@ class Records:
         return bool(value == 1)
 
 
+def _in_one_list(a: Element, b: Element) -> bool:
+    return a.key == b.key and a.place is not None and b.place is not None
+
+
 def _quick_boxes(batch: list[Element]) -> Any:
     """The batch as a table, None unless every record is sound."""
     columns = _columns(batch, {"id": int, "image_id": int, "category_id": int, "bbox": list})
@@ -255,7 +266,7 @@ def _is_finite(value: int | float) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Half of a surrogate pair, which JSON can state, is no text."""
+    """Half of a surrogate pair is no text: JSON can state one, and a stray byte is read as one."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -34,7 +34,7 @@ class BrokenFile(Exception):
 
 
 class Doubled(dict[str, Any]):
-    """An object that states a key twice."""
+    """An object that states a key twice; an empty one stands for the file itself."""
 
 
 def elements(path: Path) -> Iterator[Element]:
@@ -45,7 +45,8 @@ def elements(path: Path) -> Iterator[Element]:
     """
     with path.open("rb") as start:
         encoding = json.detect_encoding(start.read(4))
-    with path.open(encoding=encoding, newline="") as file:
+    # a stray byte spoils the one text that holds it, not the file
+    with path.open(encoding=encoding, newline="", errors="surrogateescape") as file:
         yield from _Window(file).elements()
 
 
@@ -86,7 +87,7 @@ class _Window:
                 raise self._broken("broken-file", "expected a key and a colon")
             self.at += 1
             if key in seen:
-                raise self._broken("duplicate-key", f"{key[:60]!r} is stated twice")
+                yield Element(key, None, self._here(), Doubled())
             seen.add(key)
             if self._next() == "[":
                 yield from self._list(key)

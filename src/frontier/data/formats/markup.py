@@ -1,6 +1,6 @@
 """XML as a stream of elements, in bounded memory: no entities, no depth, nothing fetched."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 from xml.parsers import expat
@@ -19,13 +19,13 @@ class Element(NamedTuple):
     text: str
 
 
-def elements(path: Path) -> Iterator[Element]:
-    """Each element as it ends.
+def elements(path: Path, wanted: Container[str]) -> Iterator[Element]:
+    """Each element whose key is wanted, as it ends.
 
     Raises:
         Fault: broken-xml, unsafe-xml; once the elements before were given.
     """
-    handlers = _Handlers()
+    handlers = _Handlers(wanted)
     with path.open("rb") as file:
         while True:
             chunk = file.read(CHUNK)
@@ -39,14 +39,16 @@ def elements(path: Path) -> Iterator[Element]:
 
 
 class _Handlers:
-    def __init__(self) -> None:
+    def __init__(self, wanted: Container[str]) -> None:
+        self.wanted = wanted
         self.ended: list[Element] = []
-        self.open: list[tuple[str, int, list[str]]] = []
+        self.open: list[str] = []  # keys
+        self.lines: list[int] = []  # of the wanted among them
+        self.texts: list[str] = []  # since the last wanted element began
         self.parser = parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = self._doctype
         parser.EntityDeclHandler = self._entity
 
@@ -64,15 +66,20 @@ class _Handlers:
     def _start(self, name: str, _: dict[str, str]) -> None:
         if len(self.open) == DEEPEST:
             raise Fault("broken-xml", f"has elements more than {DEEPEST} deep")
-        above = f"{self.open[-1][0]}/" if self.open else ""
-        self.open.append((above + name, self.parser.CurrentLineNumber, []))
-
-    def _characters(self, text: str) -> None:
-        self.open[-1][2].append(text)
+        key = f"{self.open[-1]}/{name}" if self.open else name
+        self.open.append(key)
+        if key in self.wanted:
+            self.lines.append(self.parser.CurrentLineNumber)
+            self.texts = []
+            # only here: most text of a file is white space between elements
+            self.parser.CharacterDataHandler = self.texts.append
 
     def _end(self, _: str) -> None:
-        key, line, texts = self.open.pop()
-        self.ended.append(Element(key, line, "".join(texts).strip()))
+        key = self.open.pop()
+        if key in self.wanted:
+            self.parser.CharacterDataHandler = None
+            self.ended.append(Element(key, self.lines.pop(), "".join(self.texts).strip()))
+            self.texts = []
 
     def _doctype(self, name: str, system: str | None, public: str | None, _: bool) -> None:
         if system or public:

@@ -13,6 +13,7 @@ ROOT, OBJECT = "annotation", "annotation/object"
 CORNERS = ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
 OBJECT_FIELDS = {f"{OBJECT}/{key}": key for key in ("name", "difficult", *CORNERS)}
 IMAGE_FIELDS = {f"{ROOT}/{key}": key for key in ("filename", "size/width", "size/height")}
+WANTED = {ROOT, OBJECT, *OBJECT_FIELDS, *IMAGE_FIELDS}
 
 Fields = dict[str, list[str]]  # every text found, by field
 
@@ -55,9 +56,9 @@ class Annotation:
         if path.stat().st_size > LARGEST_FILE:
             raise Fault("too-large", f"{self.source[:200]!r} has more than {LARGEST_FILE} bytes")
         image, owned = Fields(), Fields()
-        key = ROOT
+        key = ""
         try:
-            for key, line, text in elements(path):
+            for key, line, text in elements(path, WANTED):
                 if key == OBJECT:
                     yield from self._object(owned, line)
                     owned = Fields()
@@ -66,7 +67,7 @@ class Annotation:
                 elif key in IMAGE_FIELDS:
                     image.setdefault(IMAGE_FIELDS[key], []).append(text)
             if key != ROOT:
-                raise Fault("wrong-type", f"the root must be <{ROOT}>, found <{key[:40]}>")
+                raise Fault("wrong-type", f"the outermost element must be <{ROOT}>")
         except Fault as fault:
             yield fault.at(self.source)
         yield from self._image(image)
@@ -135,7 +136,7 @@ def _number(fields: Fields, key: str, faults: list[Fault]) -> float:
 def _side(fields: Fields, key: str, faults: list[Fault]) -> int:
     """Pixels, 0 where it is missing or none."""
     text = fields.get(key, [""])[0]
-    if text.isdecimal() and 0 < int(text[:20]) <= LARGEST_SIDE:
+    if len(text) <= 10 and text.isdecimal() and 0 < int(text) <= LARGEST_SIDE:
         return int(text)
     code = "wrong-type" if key in fields else "missing-field"
     message = f"<{key}> should be pixels, found {text[:40]!r}; the decoded size is used"

@@ -86,7 +86,7 @@ def test_a_crowd_is_reported_and_its_neighbours_found(monkeypatch: pytest.Monkey
 def test_too_many_pairs_leave_the_groups_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = family(0, 400, 6)
     whole, _ = near_pairs(hashes, 12)
-    monkeypatch.setattr(duplicates, "MOST_PAIRS", 500)
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 1)
     thinned, remarks = near_pairs(hashes, 12)
     assert [r.code for r in remarks] == ["many-duplicates"]
     assert len(thinned) < len(whole)

@@ -150,7 +150,7 @@ def test_what_is_no_readable_file_has_a_code(tmp_path: Path) -> None:
     with (tmp_path / "huge.jpg").open("wb") as file:
         file.truncate(2**40)
     unsafe = ["out.jpg", "zero.jpg", "../a.jpg", "..\\a.jpg", "/etc/passwd"]
-    unsafe += ["", "a\0.jpg", "half \ud800.jpg"]
+    unsafe += ["", "a\0.jpg", "half \ud800.jpg", "\udcff.jpg"]
     expected = {
         "gone.jpg": "missing",
         "pipe.jpg": "unreadable",

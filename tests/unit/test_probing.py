@@ -149,12 +149,13 @@ def test_what_is_no_readable_file_has_a_code(tmp_path: Path) -> None:
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     with (tmp_path / "huge.jpg").open("wb") as file:
         file.truncate(2**40)
-    unsafe = ["out.jpg", "zero.jpg", "loop.jpg", "../a.jpg", "..\\a.jpg", "/etc/passwd"]
-    unsafe += ["", "a\0.jpg", "half \ud800.jpg"]
+    unsafe = ["out.jpg", "zero.jpg", "../a.jpg", "..\\a.jpg", "/etc/passwd"]
+    unsafe += ["", "a\0.jpg", "half \ud800.jpg", "\udcff.jpg"]
     expected = {
         "gone.jpg": "missing",
         "pipe.jpg": "unreadable",
         "folder.jpg": "unreadable",
+        "loop.jpg": "unreadable",
         "huge.jpg": "too-large",
         "x" * 5000 + ".jpg": "unreadable",
         **dict.fromkeys(unsafe, "unsafe-path"),
@@ -236,6 +237,6 @@ def test_the_hash_knows_a_picture_again() -> None:
         assert all(distance(image, other) > 40 for other in scenes[:number])
 
 
-def test_blank_pictures_are_alike() -> None:
+def test_blank_pictures_have_one_hash() -> None:
     blank = [Image.new("RGB", (50, 30 + i), (i, 2 * i, 3 * i)) for i in range(0, 80, 7)]
-    assert all(distance(blank[0], other) <= 1 for other in blank)
+    assert len({perceptual_hash(image) for image in blank}) == 1

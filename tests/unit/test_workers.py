@@ -66,9 +66,12 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-def test_a_dask_cluster_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_a_dask_cluster_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from distributed import LocalCluster
 
+    monkeypatch.setattr(workers, "WINDOW", 5)
     names = [f"{i}.jpg" for i in range(60)]
     for i, name in enumerate(names):
         image = np.ascontiguousarray(scene((2, 0, i), MAIN).image_HWC)

@@ -19,7 +19,7 @@ Words = npt.NDArray[np.uint64]  # [D, 4], a hash of 256 bits
 BITS, WORD = 256, 64
 CROWD = 8_192  # hashes that share a substring and are still compared each with each
 BLOCK = 4_096  # hashes looked up at a time: some 400 MB of matches at worst, all in one crowd
-MOST_PAIRS = 4_000_000  # that are listed one by one
+MOST_PAIRS = 4_000_000  # listed one by one; or twice as many as there are hashes
 
 
 def near_pairs(hashes: npt.NDArray[np.uint8], radius: int) -> tuple[Ints, list[Problem]]:
@@ -32,8 +32,8 @@ def near_pairs(hashes: npt.NDArray[np.uint8], radius: int) -> tuple[Ints, list[P
       compared with others;
     - where more than `CROWD` share a substring, each is compared with some `CROWD` next to it in
       sorted order alone, and pairs may be missed; "crowded-hashes" says among how many;
-    - above `MOST_PAIRS`, a pair of images that other pairs connect already may be left out, which
-      changes no group; "many-duplicates" says so.
+    - where there are too many pairs, those of images that others connect already may be left out,
+      which changes no group; "many-duplicates" says so.
 
     Args:
         radius: 0 to 31.
@@ -46,11 +46,12 @@ def near_pairs(hashes: npt.NDArray[np.uint8], radius: int) -> tuple[Ints, list[P
     equal = (words[order[1:]] == words[order[:-1]]).all(axis=1)
     chains = np.stack([order[:-1][equal], order[1:][equal]], axis=1)
     firsts = np.delete(order, np.flatnonzero(equal) + 1)
+    distinct = words[firsts]
     found = _Pairs(len(firsts))
     crowded = np.zeros(len(firsts), bool)
     width = min(BITS // (radius + 1), WORD - 1)
     for start in range(0, width * (radius + 1), width):
-        turned = _turned(words[firsts], start)
+        turned = _turned(distinct, start)
         crowd = _crowd(turned, width)
         crowded |= crowd
         for pairs in _pairs_that_share(turned, width, crowd, radius):
@@ -97,6 +98,7 @@ class _Pairs:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.most = max(MOST_PAIRS, 2 * count)
         self.thinned = False
         self._pairs: list[Ints] = [np.zeros((0, 2), np.int64)]
         self._size = 0
@@ -107,16 +109,16 @@ class _Pairs:
             pairs = pairs[self._group[pairs[:, 0]] != self._group[pairs[:, 1]]]
         self._pairs.append(pairs)
         self._size += len(pairs)
-        if self._size > MOST_PAIRS:
+        if self._size > 2 * self.most:  # every so often: many are found more than once
             self._pairs = [self.settled()]
             self._size = len(self._pairs[0])
 
     def settled(self) -> Ints:
-        """All so far `[M, 2]`; above `MOST_PAIRS`, as many as keep every group together."""
+        """All so far `[M, 2]`; if there are too many, as many as keep every group together."""
         first, second = np.concatenate(self._pairs).T
         code = np.unique(first * self.count + second)
         pairs = np.stack(np.divmod(code, max(self.count, 1)), axis=1)
-        if len(pairs) <= MOST_PAIRS:
+        if len(pairs) <= self.most:
             return pairs
         self.thinned = True
         self._group = groups(self.count, pairs)
@@ -173,6 +175,6 @@ def _remarks(crowded: int, thinned: bool) -> list[Problem]:
         )
         remarks.append(Problem("crowded-hashes", "warning", "images", text))
     if thinned:
-        text = f"above {MOST_PAIRS} pairs look alike; only as many are listed as show every group"
+        text = "millions of pairs look alike; only as many are listed as show every group"
         remarks.append(Problem("many-duplicates", "warning", "images", text))
     return remarks

@@ -109,3 +109,26 @@ def _draw(pixels: Any, rows: Sequence[Any], classes: Sequence[str]) -> Any:
         canvas.rectangle(corners, outline=colour, width=max(1, min(image.size) // 200))
         canvas.text((corners[0] + 2, corners[1] + 1), f"{classes[label]} {score:.2f}", fill=colour)
     return image
+
+
+def export_data(root: Path, console: Console, folder: Path, form: str) -> None:
+    """Write the dataset in another format, as the last verdict left it.
+
+    Raises:
+        UsageError: an unknown format, a folder that holds something, or no verdict yet.
+    """
+    from frontier.data.catalog import Catalog
+    from frontier.data.exporting import FORMS, export
+
+    if form not in FORMS:
+        raise UsageError(f"{form}: no such format; {nearest(form, [*FORMS])}")
+    catalog, judged = root / "data" / "ingest" / "catalog", root / "data" / "validate" / "judged"
+    if not judged.is_dir():
+        raise UsageError(f"{judged}: no verdict yet; run `frontier run --only validate` first")
+    counts = export(Catalog.load(catalog, judged), folder, form)
+    left_out = f", {counts['left_out']} left out: {form} cannot say `ignore`"
+    console.print(
+        f"{counts['images']} images and {counts['boxes']} boxes in {folder}"
+        + (left_out if counts["left_out"] else ""),
+        highlight=False,
+    )

@@ -129,6 +129,17 @@ def predict(
     looking.predict(project_root(), images, output, target, min_score)
 
 
+@app.command("export-data")
+def export_data(
+    form: Annotated[str, typer.Argument(metavar="FORM", help="coco, yolo or voc.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+) -> None:
+    """Write the dataset as it is used, faults left out, for other tools to read."""
+    from pipelines import looking
+
+    looking.export_data(project_root(), _console(), folder, form)
+
+
 @app.command()
 def schedule(
     cron: Annotated[str, typer.Option(help="When to retrain.")] = "0 2 * * *",

@@ -150,7 +150,10 @@ def draw(rng: np.random.Generator, first: int, count: int) -> Block:
     more = rng.negative_binomial(shape, shape / (shape + MEAN_BOXES - 1), count)
     image = np.repeat(np.arange(count), np.minimum(1 + more, MOST_BOXES))
     total, own = len(image), sizes[image]
-    sides = np.clip(own * rng.beta(0.7, 4.0, (total, 2)), LEAST_SIDE_PX, 0.95 * own)
+    extent = np.sqrt(own.prod(axis=1)) * rng.beta(0.7, 4.0, total)
+    stretch = np.exp(rng.normal(0, 0.35, total))
+    sides = np.stack([extent * stretch, extent / stretch], axis=1)
+    sides = np.clip(sides, LEAST_SIDE_PX, 0.95 * own)
     corners = (own - sides) * rng.uniform(0, 0.999, (total, 2))
     weight = 1.0 / np.arange(2, CLASSES + 2)
     category = 1 + rng.choice(CLASSES, total, p=weight / weight.sum())

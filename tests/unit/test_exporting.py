@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from frontier.data import synthetic
-from frontier.data.catalog import Catalog, write_catalog
+from frontier.data.catalog import Catalog
 from frontier.data.exporting import Form, export
 from frontier.data.formats import Format
 from frontier.data.formats.voc import Voc
@@ -19,6 +19,7 @@ from frontier.data.formats.yolo import Yolo
 from frontier.errors import UsageError
 from frontier.files import read_json
 from frontier.params import Synthetic
+from tests.catalogs import write_catalog
 
 SMALL = Synthetic(seed=5, train=7, val=3, test=2, unlabelled=2)
 FORMS: tuple[Form, ...] = ("coco", "yolo", "voc")
@@ -46,7 +47,7 @@ def catalog_of(folder: Path, source: Path, splits: Iterable[str]) -> Catalog:
     classes = [{"category_id": c["id"], "name": c["name"]} for c in content["categories"]]
     info = {"name": "mine", "image_root": str(source / "images"), "unlabelled_root": None}
     place = folder / "data" / "ingest" / "catalog"
-    write_catalog(place, {**info, "classes": classes}, images, boxes, [])
+    write_catalog(place, {**info, "classes": classes}, images, boxes)
     return Catalog.load(place)
 
 

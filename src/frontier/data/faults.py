@@ -12,8 +12,8 @@ Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-OK, CLIPPED, DUPLICATE, DEGENERATE, UNUSED = range(5)
-CODES = ("ok", "out-of-image", "duplicate-box", "degenerate-box", "image-quarantined")
+OK, CLIPPED, DUPLICATE, DEGENERATE = range(4)
+CODES = ("ok", "out-of-image", "duplicate-box", "degenerate-box")
 
 MIN_SIDE_PX = 0.5  # of a box once clipped; less is no box
 OUTSIDE_PX = 0.01  # a box may reach this far beyond its image by rounding
@@ -42,35 +42,31 @@ class BoxFaults(NamedTuple):
     inside_xyxy: Floats
 
 
-def box_faults(
-    table: Any, rows: Ints, sizes_hw: Ints, usable: Flags, max_aspect: float
-) -> BoxFaults:
+def box_faults(table: Any, rows: Ints, sizes_hw: Ints, max_aspect: float) -> BoxFaults:
     """Judge the boxes of a table of `catalog.BOXES`.
 
     Args:
         rows: the image of each box, `[N]`, ascending.
         sizes_hw: of the images, `[I, 2]`.
-        usable: the images that are not quarantined, `[I]`.
         max_aspect: longer side over shorter.
     """
     given = np.stack([table[key].to_numpy() for key in "xywh"], axis=1)
     corners = xywh_to_xyxy(given)
     sizes = sizes_hw[rows]
     inside = clip_each(corners, sizes)
-    used = usable[rows]
     sides = inside[:, 2:] - inside[:, :2]
     code = np.zeros(len(rows), np.int8)
     code[(np.abs(corners - inside) > OUTSIDE_PX).any(axis=1)] = CLIPPED
     code[_duplicates(table, rows, inside)] = DUPLICATE
     code[(sides < MIN_SIDE_PX).any(axis=1)] = DEGENERATE
-    code[~used] = UNUSED
     solid = code < DUPLICATE
     short, long = sides.min(axis=1, initial=np.inf), sides.max(axis=1, initial=0)
     covers = area(inside) >= WHOLE * sizes.prod(axis=1)
-    reach = corners[:, 2:] - sizes[:, ::-1] * FAR
+    begins: Flags = (corners[:, :2] < sizes[:, ::-1]).all(axis=1)
+    reaches: Flags = (corners[:, 2:] > sizes[:, ::-1] * FAR + 1).any(axis=1)
     return BoxFaults(
         code,
-        used & (reach > 1).any(axis=1) & (corners[:, :2] < sizes[:, ::-1]).all(axis=1),
+        begins & reaches,
         solid & (long > max_aspect * short),
         solid & ((short < TINY_PX) | covers),
         inside,

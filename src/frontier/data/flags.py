@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
 BATCH = 8192  # images judged together
-OUTCOMES = np.array([USED, REPAIRED, DROPPED, DROPPED, DROPPED])  # by the place in CODES
+OUTCOMES = np.array([USED, REPAIRED, DROPPED, DROPPED])  # by the place in CODES
 
 IMAGES = pa.schema(
     [
@@ -44,22 +44,34 @@ BOXES = pa.schema(
 
 
 class Shard(NamedTuple):
-    """Consecutive images and their boxes."""
+    """Consecutive images and their boxes, in Arrow's tables."""
 
     images: Any
     boxes: Any
     rows: npt.NDArray[np.int64]  # the image of each box
 
+    def only(self, usable: npt.NDArray[np.bool_]) -> "Shard":
+        """The same images, and the boxes of the usable ones."""
+        own = usable[self.rows]
+        return Shard(self.images, self.boxes.filter(pa.array(own)), self.rows[own])
 
-def shards(catalog: Path) -> Iterator[Shard]:
-    """The catalog's tables, some images at a time."""
+
+def shards(catalog: Path, most: int) -> Iterator[Shard]:
+    """The catalog's tables, some images at a time; boxes of an image with more than `most` are
+    passed over."""
     boxes = _Reader(catalog / "boxes.parquet")
     with pa.parquet.ParquetFile(catalog / "images.parquet") as file:
         for batch in file.iter_batches(BATCH):
             images = pa.Table.from_batches([batch])
             counts = images["boxes"].to_numpy()
-            own = boxes.take(int(counts.sum()))
-            yield Shard(images, own, np.repeat(np.arange(len(counts)), counts))
+            kept = np.where(counts > most, 0, counts)
+            parts = [boxes.take(0)]
+            for run in np.split(np.arange(len(counts)), np.flatnonzero(counts > most)):
+                # each run but the first begins with an image whose boxes are passed over
+                boxes.skip(int((counts - kept)[run].sum()))
+                parts.append(boxes.take(int(kept[run].sum())))
+            own = pa.concat_tables(parts).combine_chunks()
+            yield Shard(images, own, np.repeat(np.arange(len(counts)), kept))
 
 
 class _Reader:
@@ -76,7 +88,13 @@ class _Reader:
             kept.append(pa.Table.from_batches([next(self.batches)]))
         whole = pa.concat_tables(kept)
         self.rest = whole.slice(count)
-        return whole.slice(0, count).combine_chunks()
+        return whole.slice(0, count)
+
+    def skip(self, count: int) -> None:
+        while count > self.rest.num_rows:
+            count -= self.rest.num_rows
+            self.rest = pa.Table.from_batches([next(self.batches)])
+        self.rest = self.rest.slice(count)
 
 
 def image_codes(images: Any, params: Validate) -> Array:
@@ -125,16 +143,21 @@ def _without_note(notes: Any, code: str) -> npt.NDArray[np.bool_]:
 
 
 def outcomes(shard: Shard, code: Array, box_code: npt.NDArray[np.int8]) -> Any:
-    """The table of `IMAGES`: what becomes of each image and how many of its boxes."""
+    """The table of `IMAGES`: what becomes of each image and how many of its boxes.
 
-    def count(chosen: npt.NDArray[np.bool_]) -> Any:
-        return pa.array(np.bincount(shard.rows[chosen], minlength=len(code)))
+    Args:
+        shard: with the boxes of usable images; those of the others are all dropped.
+    """
+
+    def count(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        return np.bincount(shard.rows[chosen], minlength=len(code))
 
     outcome = np.where(code == "ok", USED, QUARANTINED)
+    boxes = shard.images["boxes"].to_numpy()
+    dropped = np.where(code == "ok", count(box_code > CLIPPED), boxes)
     columns = [shard.images[name] for name in ("split", "image_id", "file_name")]
-    columns += [pa.array(outcome), pa.array(code), shard.images["boxes"]]
-    columns += [count(box_code == 0), count(box_code == CLIPPED), count(box_code > CLIPPED)]
-    return pa.table(columns, schema=IMAGES)
+    counts = (boxes, count(box_code == 0), count(box_code == CLIPPED), dropped)
+    return pa.table([*columns, *map(pa.array, (outcome, code, *counts))], schema=IMAGES)
 
 
 def faulty_boxes(shard: Shard, box_code: npt.NDArray[np.int8]) -> Any:

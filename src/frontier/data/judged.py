@@ -51,7 +51,7 @@ class Judged:
         images = pa.parquet.ParquetWriter(out / "images.parquet", flags.IMAGES)
         boxes = pa.parquet.ParquetWriter(out / "boxes.parquet", flags.BOXES)
         with images, boxes:
-            for shard in flags.shards(catalog):
+            for shard in flags.shards(catalog, params.max_boxes):
                 self._add(shard, images, boxes)
         self.splits = np.concatenate(self._splits)
         # records with a fault of their own never became boxes, but they came in
@@ -64,7 +64,8 @@ class Judged:
         code = flags.image_codes(shard.images, self.params)
         usable = code == "ok"
         sizes_hw = np.stack([shard.images[k].to_numpy() for k in ("height", "width")], axis=1)
-        found = box_faults(shard.boxes, shard.rows, sizes_hw, usable, self.params.max_aspect)
+        shard = shard.only(usable)
+        found = box_faults(shard.boxes, shard.rows, sizes_hw, self.params.max_aspect)
         table = flags.outcomes(shard, code, found.code)
         images.write_table(table)
         boxes.write_table(flags.faulty_boxes(shard, found.code))

@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
+Rng = np.random.Generator
 
 MIN_SIDE_PX = 2.0  # what is left of a box after cropping must be at least this wide and high
 MIN_VISIBLE = 0.25  # a box that shows less of its area is neither object nor background
@@ -53,7 +54,7 @@ def plain(split: PackedSplit, i: int, side: int) -> Sample:
 
 
 def augmented(
-    sources: list[tuple[PackedSplit, int]], side: int, augment: Augment, rng: np.random.Generator
+    sources: list[tuple[PackedSplit, int]], side: int, augment: Augment, rng: Rng
 ) -> Sample:
     """One training image of one source, or a mosaic of four.
 
@@ -70,7 +71,7 @@ def augmented(
 
 
 def _tiles(
-    sources: list[tuple[PackedSplit, int]], side: int, augment: Augment, rng: np.random.Generator
+    sources: list[tuple[PackedSplit, int]], side: int, augment: Augment, rng: Rng
 ) -> list[Tile]:
     if len(sources) == 1:
         return [_tile(*sources[0], (0, 0, side, side), side, augment, rng)]
@@ -86,7 +87,7 @@ def _tile(
     rectangle: tuple[int, int, int, int],
     side: int,
     augment: Augment,
-    rng: np.random.Generator,
+    rng: Rng,
 ) -> Tile:
     """Scale about the batch side over S; a mosaic's tile is a random crop, a single is centred."""
     x1, y1, x2, y2 = rectangle
@@ -148,9 +149,18 @@ def _crop(boxes: Floats, labels: Ints, ignore: Bytes, tile: Tile) -> tuple[Float
     return cut[keep], labels[keep], (ignore.astype(bool) | hidden)[keep]
 
 
-def jitter_hsv(
-    image_HWC: Bytes, gains: tuple[float, float, float], rng: np.random.Generator
-) -> Bytes:
+def mixed(one: Sample, other: Sample) -> Sample:
+    """Both images half and half, with the boxes of both.
+
+    Reference: Zhang et al. 2018, "mixup" (arXiv:1710.09412); even shares and boxes of full weight
+    as in YOLOX (Ge et al. 2021, arXiv:2107.08430, section 2.1).
+    """
+    image = cv2.addWeighted(one.image_HWC, 0.5, other.image_HWC, 0.5, 0)
+    targets = (np.concatenate(pair) for pair in zip(one[1:], other[1:], strict=True))
+    return Sample(np.asarray(image, np.uint8), *targets)
+
+
+def jitter_hsv(image_HWC: Bytes, gains: tuple[float, float, float], rng: Rng) -> Bytes:
     """Scale hue, saturation and value by up to 1 +- gain each."""
     hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * gains
     levels = np.arange(256)

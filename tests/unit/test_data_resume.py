@@ -12,7 +12,7 @@ from PIL import Image
 
 from frontier.data.loader import Batch, batches
 from frontier.data.packing import PackedMeta, load_split, pixels_path, save_meta
-from frontier.data.storing import parts, write_shard
+from frontier.data.storing import portions, write_shard
 from frontier.params import Augment
 from tests.tiny import CLASSES, SIDE, split_of, write_pack
 
@@ -39,8 +39,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory, array: Path) -> Path:
     images = [str(folder.parent / f"{i}.png") for i in range(IMAGES)]
     for path, square in zip(images, split_of(IMAGES).images[:], strict=True):
         Image.fromarray(square[16:112]).save(path)
-    for part in parts(images, SIDE, folder / "train", 5):
-        write_shard(part)
+    for portion in portions(images, SIDE, folder / "train", 5):
+        write_shard(portion)
     save_meta(folder, PackedMeta(SIDE, CLASSES, {"train": IMAGES}, 5))
     return folder
 

@@ -17,7 +17,7 @@ from frontier.data.loader import batches
 from frontier.data.order import Order
 from frontier.data.packing import PackedSplit, StoredImages, shard_paths
 from frontier.data.shards import ShardedPixels
-from frontier.data.storing import Part, needs_shards, parts, write_rows, write_shard
+from frontier.data.storing import Portion, needs_shards, portions, write_rows, write_shard
 from frontier.images import read_image
 from tests.tiny import split_of
 
@@ -40,8 +40,8 @@ def photos(folder: Path, count: int, noise: float = 0) -> list[str]:
 
 
 def written(folder: Path, images: list[str], per_shard: int) -> ShardedPixels:
-    for part in parts(images, SIDE, folder / "train", per_shard):
-        write_shard(part)
+    for portion in portions(images, SIDE, folder / "train", per_shard):
+        write_shard(portion)
     return ShardedPixels(shard_paths(folder, "train"), per_shard, len(images), SIDE)
 
 
@@ -64,8 +64,8 @@ def test_shards_hold_what_an_array_holds_but_for_jpeg(tmp_path: Path) -> None:
     assert [path.name for path in pixels.paths] == [f"train-0000{i}.arrow" for i in range(3)]
     out = tmp_path / "train.npy"
     array = np.lib.format.open_memmap(out, "w+", np.uint8, pixels.shape)
-    for part in parts(images, SIDE, out, None):
-        write_rows(part)
+    for portion in portions(images, SIDE, out, None):
+        write_rows(portion)
     for row, image in enumerate(images):
         expected = Letterbox(read_image(Path(image)).shape[:2], SIDE).image(read_image(Path(image)))
         np.testing.assert_array_equal(array[row], expected)
@@ -92,10 +92,10 @@ def test_drawn_pictures_are_kept_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[0], drawing)
 
 
-def test_equal_parts_give_equal_bytes(tmp_path: Path) -> None:
+def test_equal_portions_give_equal_bytes(tmp_path: Path) -> None:
     images = photos(tmp_path, storing.BATCH_ROWS + 3)
     for name in ("one", "two"):
-        write_shard(Part(images, SIDE, str(tmp_path / name), 0))
+        write_shard(Portion(images, SIDE, str(tmp_path / name), 0))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert len(shards.open_shard(tmp_path / "one")) == len(images)
 

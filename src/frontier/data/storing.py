@@ -1,7 +1,7 @@
 """Writing the pixels of packed data: as decoded arrays while they are small, else as shards.
 
-A `Part` is what one worker writes. It and its two writers are plain, so that they travel to another
-process or machine, and the bytes depend on nothing but the part.
+A `Portion` is what one worker writes. It and its two writers are plain, so that they travel to
+another process or machine, and the bytes depend on nothing but the portion.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ from frontier.images import read_image
 Bytes = npt.NDArray[np.uint8]
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
-# What an epoch over arrays reads; up to here it stays in the page cache of a common machine, and
-# beyond it reading ten times fewer bytes is worth decoding them.
+# What an epoch over arrays reads. Up to here it stays in the page cache of a common machine; beyond
+# it, reading a fifth of the bytes is worth decoding them.
 ARRAY_BYTES = 16 * 2**30
-ARRAY_ROWS = 64  # a part of an array: enough parts for all workers also where data is small
+ARRAY_ROWS = 64  # a portion of an array: enough portions for all workers also where data is small
 BATCH_ROWS = 32  # images in memory while a shard is written
 JPEG = (
     *(cv2.IMWRITE_JPEG_QUALITY, 95),
@@ -33,7 +33,7 @@ JPEG = (
 FLAT = 0.9  # share of pixels that equal their neighbour, from which PNG may be the smaller
 
 
-class Part(NamedTuple):
+class Portion(NamedTuple):
     """Image files to be written at `side` pixels into `out`: one shard, or rows of an array.
 
     `first` is the row of the split that the first image is.
@@ -55,8 +55,8 @@ def images_per_shard(side: int) -> int:
     return max(1, 2 * SHARD_BYTES // side**2)
 
 
-def parts(images: list[str], side: int, out: Path, per_shard: int | None) -> list[Part]:
-    """The parts of a split.
+def portions(images: list[str], side: int, out: Path, per_shard: int | None) -> list[Portion]:
+    """The portions of a split.
 
     Args:
         images: paths of the files.
@@ -65,7 +65,7 @@ def parts(images: list[str], side: int, out: Path, per_shard: int | None) -> lis
     """
     step = per_shard or ARRAY_ROWS
     return [
-        Part(
+        Portion(
             images[first : first + step],
             side,
             f"{out}-{first // step:05d}.arrow" if per_shard else str(out),
@@ -75,23 +75,23 @@ def parts(images: list[str], side: int, out: Path, per_shard: int | None) -> lis
     ]
 
 
-def write_rows(part: Part) -> None:
-    """Write a part into the array that is there already."""
-    pixels = np.lib.format.open_memmap(part.out, "r+")
-    for row, image in enumerate(_images(part), part.first):
-        pixels[row] = Letterbox((image.shape[0], image.shape[1]), part.side).image(image)
+def write_rows(portion: Portion) -> None:
+    """Write a portion into the array that is there already."""
+    pixels = np.lib.format.open_memmap(portion.out, "r+")
+    for row, image in enumerate(_images(portion), portion.first):
+        pixels[row] = Letterbox((image.shape[0], image.shape[1]), portion.side).image(image)
     pixels.flush()
 
 
-def write_shard(part: Part) -> None:
-    """Write a part as an Arrow file with one column of encoded images."""
+def write_shard(portion: Portion) -> None:
+    """Write a portion as an Arrow file with one column of encoded images."""
     schema = pa.schema([(COLUMN, pa.binary())])
     waiting: list[bytes] = []
-    with pa.ipc.new_file(part.out, schema) as file:
-        for count, image in enumerate(_images(part), 1):
-            inner = Letterbox((image.shape[0], image.shape[1]), part.side)
+    with pa.ipc.new_file(portion.out, schema) as file:
+        for count, image in enumerate(_images(portion), 1):
+            inner = Letterbox((image.shape[0], image.shape[1]), portion.side)
             waiting.append(encoded(resize(image, inner.new_hw)))
-            if len(waiting) == BATCH_ROWS or count == len(part.images):
+            if len(waiting) == BATCH_ROWS or count == len(portion.images):
                 file.write_batch(pa.record_batch([waiting], schema=schema))
                 waiting.clear()
 
@@ -106,6 +106,6 @@ def encoded(content_HWC: Bytes) -> bytes:
     return min(jpeg, cv2.imencode(".png", bgr)[1].tobytes(), key=len)
 
 
-def _images(part: Part) -> Iterator[Bytes]:
+def _images(portion: Portion) -> Iterator[Bytes]:
     cv2.setNumThreads(1)
-    return (read_image(Path(image)) for image in part.images)
+    return (read_image(Path(image)) for image in portion.images)

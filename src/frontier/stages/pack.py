@@ -18,10 +18,10 @@ from frontier.data.packing import (
     targets_path,
 )
 from frontier.data.storing import (
-    Part,
+    Portion,
     images_per_shard,
     needs_shards,
-    parts,
+    portions,
     write_rows,
     write_shard,
 )
@@ -94,16 +94,16 @@ def _write_pixels(
 ) -> None:
     images = [str(split.image_path(int(i))) for i in indices]
     if per_shard:
-        _run(write_shard, parts(images, side, folder / name, per_shard))
+        _run(write_shard, portions(images, side, folder / name, per_shard))
         return
     out, shape = pixels_path(folder, name), (len(images), side, side, 3)
     np.lib.format.open_memmap(out, "w+", np.uint8, shape).flush()
-    _run(write_rows, parts(images, side, out, None))
+    _run(write_rows, portions(images, side, out, None))
 
 
-def _run(function: Callable[[Part], None], parts: Iterable[Part]) -> None:
+def _run(function: Callable[[Portion], None], portions: Iterable[Portion]) -> None:
     with ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(function, parts):
+        for _ in pool.map(function, portions):
             pass
 
 

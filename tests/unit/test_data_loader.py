@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from frontier.data import transforms
 from frontier.data.loader import Batch, batches
 from frontier.data.packing import (
     PackedMeta,
@@ -191,6 +192,17 @@ def test_what_is_not_scaled_keeps_its_pixels(mosaic: bool) -> None:
         sources = [(split, (seed + i) % 8) for i in range(4 if mosaic else 1)]
         sample = augmented(sources, SIDE, moved, np.random.default_rng(seed))
         assert set(np.unique(sample.image_HWC)) <= {0, 114, 255}, "interpolated"
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("x", [-70, -3, 0, 5, 40, 99])
+@pytest.mark.parametrize("y", [-30, 0, 60, 99])
+def test_what_is_not_scaled_is_copied_as_it_would_be_warped(x: int, y: int, flip: bool) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+    copied, warped = (np.full((64, 80, 3), 114, np.uint8) for _ in range(2))
+    transforms._copy(copied, source[:, ::-1] if flip else source, x, y)
+    transforms._warp(warped, source, -1 if flip else 1, 1, x + 70 * flip, y)
+    np.testing.assert_array_equal(copied, warped)
 
 
 def test_plain_is_the_stored_image() -> None:

@@ -115,24 +115,38 @@ def _paste(canvas: Bytes, split: PackedSplit, i: int, tile: Tile) -> tuple[Float
     sign = -1.0 if tile.flip else 1.0
     shift_x = tile.shift_x + (new_w * tile.scale if tile.flip else 0.0)
     scale_x = sign * tile.scale
+    window = canvas[tile.y1 : tile.y2, tile.x1 : tile.x2]
+    if tile.scale == 1:
+        mirrored = source[:, ::-1] if tile.flip else source
+        _copy(window, mirrored, tile.shift_x - tile.x1, tile.shift_y - tile.y1)
+    else:
+        _warp(window, source, scale_x, tile.scale, shift_x - tile.x1, tile.shift_y - tile.y1)
+    boxes, labels, ignore = split.targets(i)
+    moved = _move(boxes - inner.pad_xyxy, scale_x, tile.scale, shift_x, tile.shift_y)
+    return _crop(moved, labels, ignore, tile)
+
+
+def _warp(window: Bytes, source: Bytes, scale_x: float, scale_y: float, x: float, y: float) -> None:
     # the matrix maps pixel *centres*, which lie half a pixel inside the edges
     matrix = np.array(
-        [
-            [scale_x, 0.0, (scale_x - 1) / 2 + shift_x - tile.x1],
-            [0.0, tile.scale, (tile.scale - 1) / 2 + tile.shift_y - tile.y1],
-        ]
+        [[scale_x, 0.0, (scale_x - 1) / 2 + x], [0.0, scale_y, (scale_y - 1) / 2 + y]]
     )
-    canvas[tile.y1 : tile.y2, tile.x1 : tile.x2] = cv2.warpAffine(
+    window[:] = cv2.warpAffine(
         source,
         matrix,
-        (tile.x2 - tile.x1, tile.y2 - tile.y1),
+        window.shape[1::-1],
         flags=cv2.INTER_CUBIC,  # linear blurs what inference will see sharp
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(PAD_VALUE,) * 3,
     )
-    boxes, labels, ignore = split.targets(i)
-    moved = _move(boxes - inner.pad_xyxy, scale_x, tile.scale, shift_x, tile.shift_y)
-    return _crop(moved, labels, ignore, tile)
+
+
+def _copy(window: Bytes, source: Bytes, x: int, y: int) -> None:
+    """What `_warp` does where nothing is scaled, at a tenth of the cost."""
+    (height, width), (rows, columns) = window.shape[:2], source.shape[:2]
+    top, bottom, left, right = max(y, 0), min(y + rows, height), max(x, 0), min(x + columns, width)
+    if top < bottom and left < right:
+        window[top:bottom, left:right] = source[top - y : bottom - y, left - x : right - x]
 
 
 def _move(boxes: Floats, scale_x: float, scale_y: float, x: float, y: float) -> Floats:

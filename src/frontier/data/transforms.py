@@ -40,8 +40,8 @@ class Tile(NamedTuple):
     x2: int
     y2: int
     scale: float
-    shift_x: float
-    shift_y: float
+    shift_x: int
+    shift_y: int
     flip: bool
 
 

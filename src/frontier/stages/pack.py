@@ -5,12 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import save
 
 from frontier.boxes import Letterbox
 from frontier.data.catalog import Catalog, CatalogSplit
 from frontier.data.packing import (
+    Bytes,
+    Floats,
+    Ints,
     PackedMeta,
     pixels_path,
     save_meta,
@@ -28,8 +30,6 @@ from frontier.data.storing import (
 from frontier.files import atomic_write
 from frontier.params import Pack, Run, Section
 from frontier.stages import Inputs
-
-Ints = npt.NDArray[np.int64]
 
 
 class Params(Section):
@@ -108,12 +108,9 @@ def _run(function: Callable[[Portion], None], portions: Iterable[Portion]) -> No
 
 
 def _write_targets(folder: Path, name: str, split: CatalogSplit, indices: Ints, side: int) -> None:
-    packed = []
-    for i in indices:
-        height, width = split.sizes_hw[i]
-        boxes, labels, ignore = split.targets(int(i))
-        packed.append((Letterbox((height, width), side).to_square(boxes), labels, ignore))
-    offsets, boxes_xyxy, labels, ignore = stack_targets(packed)
+    offsets, boxes_xyxy, labels, ignore = stack_targets(
+        _in_square(split, int(i), side) for i in indices
+    )
     arrays = {
         "image_ids": split.image_ids[indices],
         "sizes_hw": split.sizes_hw[indices],
@@ -123,3 +120,10 @@ def _write_targets(folder: Path, name: str, split: CatalogSplit, indices: Ints, 
         "ignore": ignore,
     }
     atomic_write(targets_path(folder, name), save(arrays))
+
+
+def _in_square(split: CatalogSplit, i: int, side: int) -> tuple[Floats, Ints, Bytes]:
+    """The targets of image i, in pixels of its stored square."""
+    boxes, labels, ignore = split.targets(i)
+    letterbox = Letterbox((split.sizes_hw[i][0], split.sizes_hw[i][1]), side)
+    return letterbox.to_square(boxes), labels, ignore

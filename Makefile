@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit bench-train install clean
+.PHONY: demo test check unit bench-train bench-loader install clean
 demo: install
 	$(BIN)/frontier run --preset demo --data synthetic
 
@@ -18,9 +18,13 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-DATA ?= ../photos
+bench-train: DATA ?= ../photos
 bench-train: install
 	$(BIN)/python tests/bench/training_speed.py --data $(DATA)
+
+# of generated data, or of DATA=../photos
+bench-loader: install
+	$(BIN)/python tests/bench/loader_speed.py $(if $(DATA),--data $(DATA))
 
 unit: install
 	$(BIN)/python -m pytest tests/unit tests/property

@@ -201,7 +201,8 @@ def write_pack(folder: Path, images: int = 24, side: int = SIDE) -> None:
         }
         path = packing.targets_path(folder, name)
         path.write_bytes(packing.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-    packing.save_meta(folder, packing.PackedMeta(side, CLASSES, {"train": images, "val": images}))
+    counts = {"train": images, "val": images}
+    packing.save_meta(folder, packing.PackedMeta(side, CLASSES, counts, None))
 
 
 def write_project(root: Path, images: int = 24) -> None:

@@ -78,4 +78,4 @@ def write_pack(folder: Path, **counts: int) -> None:
         arrays = load_file(targets_path(folder, name))
         del arrays["rows"]
         save_file(arrays, targets_path(folder, name))
-    save_meta(folder, PackedMeta(SIDE, CLASSES, counts))
+    save_meta(folder, PackedMeta(SIDE, CLASSES, counts, None))

@@ -128,6 +128,7 @@ class Validate(Section):
 class Pack(Section):
     image_size: Annotated[int, Field(ge=32, multiple_of=32)]
     holdout: Annotated[float, Field(gt=0.0, lt=0.5)]
+    store: Literal["auto", "array", "shards"]
 
 
 class Space(Section):
@@ -143,6 +144,7 @@ class Augment(Section):
     flip: Fraction
     hsv: tuple[Fraction, Fraction, Fraction]
     mosaic: Fraction
+    mixup: Fraction
     paste: Count
 
     @property

@@ -20,6 +20,7 @@ from frontier.stages import Inputs, ingest, pack, validate
 
 SMALL = Synthetic(seed=3, train=14, val=4, test=4, unlabelled=3)
 COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
+WORKERS = COMMITTED.workers.model_copy(update={"jobs": 1})
 RUN = Run(seed=0, threads=1, device="cpu", precision="float32", loader_workers=1)
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -28,11 +29,10 @@ def run_ingest(root: Path, source: str = "data", **changed: Any) -> dict[str, fl
     changed |= {"source": source, "synthetic": SMALL}
     changed |= {"pretrain": SyntheticPretrain(seed=1, train=2)}
     section = COMMITTED.ingest.model_copy(update=changed)
-    workers = COMMITTED.workers.model_copy(update={"jobs": 1})
     out = root / "data" / "ingest"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    params = ingest.Params(run=RUN, ingest=section, workers=workers)
+    params = ingest.Params(run=RUN, ingest=section, workers=WORKERS)
     return ingest.run(params, inputs(root), out)
 
 
@@ -47,7 +47,8 @@ def run_validate(root: Path, **changed: float) -> dict[str, float]:
 
 def run_pack(root: Path) -> dict[str, float]:
     out = root / "data" / "pack"
-    params = pack.Params(run=RUN, pack=Pack(image_size=64, holdout=0.25))
+    section = Pack(image_size=64, holdout=0.25, store="auto")
+    params = pack.Params(run=RUN, pack=section, workers=WORKERS)
     return pack.run(params, inputs(root), out)
 
 

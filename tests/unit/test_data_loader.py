@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from frontier.data import transforms
 from frontier.data.loader import Batch, batches
 from frontier.data.packing import (
     PackedMeta,
@@ -17,9 +18,16 @@ from frontier.params import Augment
 from tests.tiny import SIDE, split_of
 
 AUGMENT = Augment(
-    scale=(0.6, 1.4), translate=0.15, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.5, paste=2
+    scale=(0.6, 1.4), translate=0.15, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.5, mixup=0, paste=2
 )
-STILL = Augment(scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.5, paste=2)
+STILL = Augment(
+    scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.5, mixup=0, paste=2
+)
+
+
+# of the first and the last batch: mean grey of each image, sum of its box coordinates
+GREYS = [[76.11, 30.68, 20.56, 78.68], [35.27, 57.27, 45.73, 20.94]]
+BOXES = [[844.56, 48.52, 440.62, 1021.39], [323.24, 396.74, 945.09, 470.32]]
 
 
 def load(splits: list[PackedSplit], start: int = 0, steps: int = 9, **changed: object) -> list:
@@ -52,6 +60,23 @@ def test_each_epoch_shows_every_image_once_in_its_own_order() -> None:
     ids = np.concatenate([b.image_ids for b in load([split_of(12)], steps=6)])
     assert sorted(ids[:12]) == sorted(ids[12:]) == list(range(12))
     assert list(ids[:12]) != list(ids[12:])
+
+
+def test_batches_are_those_of_earlier_versions() -> None:
+    """A training that was begun by one version goes on alike in the next.
+
+    Greys are rounded: OpenCV's float resize and its colour conversion differ between CPUs.
+    """
+    made = load([split_of(6), split_of(5, first_id=100)])
+    assert [batch.image_ids.tolist() for batch in made] == [
+        [103, 101, 0, 2], [1, 4, 100, 104], [5, 3, 102, 3],
+        [103, 104, 100, 102], [4, 101, 1, 2], [0, 5, 2, 1],
+        [100, 103, 3, 104], [101, 5, 4, 102], [0, 3, 2, 104],
+    ]  # fmt: skip
+    greys = [batch.images_BHWC.mean(axis=(1, 2, 3)) for batch in (made[0], made[8])]
+    np.testing.assert_allclose(greys, GREYS, atol=0.05)
+    boxes = [batch.boxes_xyxy.sum(axis=(1, 2)) for batch in (made[0], made[8])]
+    np.testing.assert_allclose(boxes, BOXES, atol=1e-2)
 
 
 def test_another_seed_gives_other_batches() -> None:
@@ -103,6 +128,29 @@ def test_boxes_move_with_the_pixels(seed: int) -> None:
         np.testing.assert_allclose(sample.boxes_xyxy[0], bright_box(sample.image_HWC), atol=1.5)
 
 
+def test_mixup_shows_two_images_and_boxes_both() -> None:
+    splits = [split_of(9)]
+    mixup = AUGMENT.model_copy(update={"mosaic": 0, "paste": 0, "mixup": 1})
+    alone = load(splits, augment=mixup.model_copy(update={"mixup": 0}))
+    for one, both in zip(alone, load(splits, augment=mixup), strict=True):
+        assert np.array_equal(one.image_ids, both.image_ids)
+        for row in range(4):
+            own, boxes = one.boxes_xyxy[row], both.boxes_xyxy[row]
+            first = int((one.labels[row] >= 0).sum())
+            np.testing.assert_array_equal(boxes[:first], own[:first])
+            other = 2.0 * both.images_BHWC[row] - one.images_BHWC[row]
+            assert -1 <= other.min() <= other.max() <= 256
+            for x1, y1, x2, y2 in boxes[first:][both.labels[row][first:] >= 0].round().astype(int):
+                assert (other[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] > 170).all()
+
+
+def test_mixup_of_some_images_leaves_the_others_as_they_are() -> None:
+    splits = [split_of(9)]
+    half = AUGMENT.model_copy(update={"mosaic": 0, "paste": 0, "mixup": 0.5})
+    mixed = np.concatenate([(b.labels >= 0).sum(1) for b in load(splits, augment=half)])
+    assert 8 <= (mixed == 2).sum() <= 28
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_mosaic_boxes_its_bright_parts(seed: int) -> None:
     split = split_of(8)
@@ -118,7 +166,9 @@ def test_a_mosaic_boxes_its_bright_parts(seed: int) -> None:
 
 
 def test_barely_visible_boxes_are_ignored() -> None:
-    far = Augment(scale=(1.0, 1.0), translate=0.9, flip=0, hsv=(0, 0, 0), mosaic=0, paste=0)
+    far = Augment(
+        scale=(1.0, 1.0), translate=0.9, flip=0, hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0
+    )
     split, seen = split_of(8), []
     for seed in range(60):
         sample = augmented([(split, seed % 8)], 128, far, np.random.default_rng(seed))
@@ -134,12 +184,25 @@ def test_barely_visible_boxes_are_ignored() -> None:
 
 @pytest.mark.parametrize("mosaic", [False, True])
 def test_what_is_not_scaled_keeps_its_pixels(mosaic: bool) -> None:
-    moved = Augment(scale=(1.0, 1.0), translate=0.3, flip=0.5, hsv=(0, 0, 0), mosaic=0, paste=0)
+    moved = Augment(
+        scale=(1.0, 1.0), translate=0.3, flip=0.5, hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0
+    )
     split = split_of(8)
     for seed in range(20):
         sources = [(split, (seed + i) % 8) for i in range(4 if mosaic else 1)]
         sample = augmented(sources, SIDE, moved, np.random.default_rng(seed))
         assert set(np.unique(sample.image_HWC)) <= {0, 114, 255}, "interpolated"
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("x", [-70, -3, 0, 5, 40, 99])
+@pytest.mark.parametrize("y", [-30, 0, 60, 99])
+def test_what_is_not_scaled_is_copied_as_it_would_be_warped(x: int, y: int, flip: bool) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+    copied, warped = (np.full((64, 80, 3), 114, np.uint8) for _ in range(2))
+    transforms._copy(copied, source[:, ::-1] if flip else source, x, y)
+    transforms._warp(warped, source, -1 if flip else 1, 1, x + 70 * flip, y)
+    np.testing.assert_array_equal(copied, warped)
 
 
 def test_plain_is_the_stored_image() -> None:
@@ -163,7 +226,7 @@ def test_targets_saved_and_loaded_over_the_same_pixels(tmp_path: Path) -> None:
 
 def test_a_packed_split_is_read_from_disk(tmp_path: Path) -> None:
     split = split_of(3)
-    save_meta(tmp_path, PackedMeta(SIDE, [{"category_id": 1, "name": "a"}], {"train": 3}))
+    save_meta(tmp_path, PackedMeta(SIDE, [{"category_id": 1, "name": "a"}], {"train": 3}, None))
     np.save(tmp_path / "train.npy", split.images[:])
     split.save_targets(tmp_path / "whole.safetensors")
     from safetensors.numpy import load_file, save_file

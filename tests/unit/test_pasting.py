@@ -12,7 +12,7 @@ from frontier.params import Augment
 
 SIDE = 128
 STILL = Augment(
-    scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.0, paste=8
+    scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.0, mixup=0, paste=8
 )  # fmt: skip
 
 
@@ -30,10 +30,14 @@ def split_of(labels: list[int], ignore: list[int] | None = None) -> PackedSplit:
     return PackedSplit(images, 3, np.arange(count), sizes, *stack_targets(parts))
 
 
+def images(split: PackedSplit) -> list[tuple[PackedSplit, int]]:
+    return [(split, i) for i in range(len(split))]
+
+
 def paste(split: PackedSplit, count: int, seed: int, side: int = 96) -> tuple[Sample, Sample]:
     before = plain(split, 0, side)
     rng = np.random.default_rng(seed)
-    return before, pasted(before, Cutouts([split]), count, side, STILL, rng)
+    return before, pasted(before, Cutouts(images(split)), count, side, STILL, rng)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -65,7 +69,7 @@ def test_the_given_sample_is_left_alone():
 
 
 def test_rare_classes_are_drawn_as_often_as_common_ones():
-    cutouts = Cutouts([split_of([0] * 40 + [1]), split_of([2])])
+    cutouts = Cutouts([*images(split_of([0] * 40 + [1])), *images(split_of([2]))])
     rng = np.random.default_rng(0)
     drawn = Counter(cutouts.draw(rng).label for _ in range(600))
     assert set(drawn) == {0, 1, 2}

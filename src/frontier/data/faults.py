@@ -62,8 +62,8 @@ def box_faults(table: Any, rows: Ints, sizes_hw: Ints, max_aspect: float) -> Box
     solid = code < DUPLICATE
     short, long = sides.min(axis=1, initial=np.inf), sides.max(axis=1, initial=0)
     covers = area(inside) >= WHOLE * sizes.prod(axis=1)
-    begins: Flags = (corners[:, :2] < sizes[:, ::-1]).all(axis=1)
-    reaches: Flags = (corners[:, 2:] > sizes[:, ::-1] * FAR + 1).any(axis=1)
+    begins: Any = (corners[:, :2] < sizes[:, ::-1]).all(axis=1)
+    reaches: Any = (corners[:, 2:] > sizes[:, ::-1] * FAR + 1).any(axis=1)
     return BoxFaults(
         code,
         begins & reaches,

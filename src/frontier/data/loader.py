@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from frontier.data.order import Block, Order
 from frontier.data.packing import PackedSplit
 from frontier.data.pasting import Cutouts, pasted
-from frontier.data.transforms import Sample, augmented, plain
+from frontier.data.transforms import Rng, Sample, augmented, mixed, plain
 from frontier.params import Augment
 
 AHEAD = 2  # batches prepared beyond those that the threads are at
@@ -94,12 +95,9 @@ class _Source:
         self.splits, self.batch_size, self.rows = splits, batch_size, rows
         self.augment, self.seed = augment, seed
         self.ends = np.cumsum([len(split) for split in splits])
-        self.total = int(self.ends[-1])
-        self.cutouts = Cutouts(splits) if augment and augment.paste else None
-        self._order = functools.lru_cache(maxsize=2)(self._permutation)
-
-    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng([self.seed, 0, epoch]).permutation(self.total)
+        self.order = Order(splits, seed)
+        self._near = functools.lru_cache(maxsize=4)(self.order.near)
+        self._cutouts = functools.lru_cache(maxsize=4)(self._cutouts_of)
 
     def _locate(self, place: int) -> tuple[PackedSplit, int]:
         which = int(np.searchsorted(self.ends, place, side="right"))
@@ -111,21 +109,33 @@ class _Source:
         samples, image_ids = [], []
         for row in self.rows:
             position = step * self.batch_size + row
-            epoch, within = divmod(position, self.total)
-            split, i = self._locate(int(self._order(epoch)[within]))
+            split, i = self._locate(self.order.place(position))
             samples.append(self._sample(split, i, side, position))
             image_ids.append(int(split.image_ids[i]))
         return collate(samples, image_ids)
 
     def _sample(self, split: PackedSplit, i: int, side: int, position: int) -> Sample:
-        if self.augment is None:
+        augment = self.augment
+        if augment is None:
             return plain(split, i, side)
         rng = np.random.default_rng([self.seed, 1, position])
+        block = self.order.block(position)
         sources = [(split, i)]
-        if rng.uniform() < self.augment.mosaic:
-            sources += [self._locate(int(p)) for p in rng.integers(0, self.total, 3)]
-        sample = augmented(sources, side, self.augment, rng)
-        if self.cutouts is None:
-            return sample
-        count = int(rng.integers(self.augment.paste + 1))
-        return pasted(sample, self.cutouts, count, side, self.augment, rng)
+        if rng.uniform() < augment.mosaic:
+            sources += self._others(block, 3, rng)
+        sample = augmented(sources, side, augment, rng)
+        # what is off draws nothing: it leaves the batches of all else as they are
+        if augment.mixup and rng.uniform() < augment.mixup:
+            other = augmented(self._others(block, 1, rng), side, augment, rng)
+            sample = mixed(sample, other)
+        if augment.paste:
+            count = int(rng.integers(augment.paste + 1))
+            sample = pasted(sample, self._cutouts(block), count, side, augment, rng)
+        return sample
+
+    def _others(self, block: Block, count: int, rng: Rng) -> list[tuple[PackedSplit, int]]:
+        near = self._near(block)
+        return [self._locate(int(near[n])) for n in rng.integers(0, len(near), count)]
+
+    def _cutouts_of(self, block: Block) -> Cutouts:
+        return Cutouts([self._locate(int(place)) for place in self._near(block)])

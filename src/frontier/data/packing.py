@@ -1,4 +1,4 @@
-"""The training form: every image decoded and letterboxed once, read as a memory map.
+"""The training form: every image letterboxed once, read as a memory map or from shards.
 
 Legend: N images, M boxes, S the stored side. The boxes of image i are rows
 `offsets[i]:offsets[i + 1]`, in pixels of the S x S square.
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save
 
+from frontier.data.shards import ShardedPixels
 from frontier.files import atomic_write, read_json, write_json
 
 Ints = npt.NDArray[np.int64]
@@ -23,17 +24,21 @@ ARRAYS = ("image_ids", "sizes_hw", "offsets", "boxes_xyxy", "labels", "ignore")
 
 
 class PackedMeta(NamedTuple):
-    """Side in pixels; classes [{category_id, name}] in label order; images per split."""
+    """Side in pixels; classes [{category_id, name}] in label order; images per split.
+
+    `images_per_shard` is None where each split is one array.
+    """
 
     image_size: int
     classes: list[dict[str, Any]]
     splits: dict[str, int]
+    images_per_shard: int | None
 
 
 class StoredImages:
-    """Images `[N, S, S, 3]` RGB: chosen rows of a memory map, read only when indexed."""
+    """Images `[N, S, S, 3]` RGB: chosen rows of what is stored, read only when indexed."""
 
-    def __init__(self, pixels: Bytes, rows: Ints) -> None:
+    def __init__(self, pixels: Bytes | ShardedPixels, rows: Ints) -> None:
         self.pixels, self.rows = pixels, rows
         self.shape = (len(rows), *pixels.shape[1:])
 
@@ -41,7 +46,7 @@ class StoredImages:
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Bytes:
-        """`[S, S, 3]` for an integer (a view of the file), `[K, S, S, 3]` for a slice or array."""
+        """`[S, S, 3]` for an integer (of an array a view), `[K, S, S, 3]` for a slice or array."""
         chosen: Bytes = self.pixels[self.rows[index]]
         return chosen
 
@@ -134,7 +139,13 @@ def load_meta(folder: Path) -> PackedMeta:
 
 
 def pixels_path(folder: Path, name: str) -> Path:
+    """The array of a split."""
     return folder / f"{name}.npy"
+
+
+def shard_paths(folder: Path, name: str) -> list[Path]:
+    """The shards of a split, in order."""
+    return sorted(folder.glob(f"{name}-*.arrow"))
 
 
 def targets_path(folder: Path, name: str) -> Path:
@@ -144,6 +155,14 @@ def targets_path(folder: Path, name: str) -> Path:
 def load_split(folder: Path, name: str) -> PackedSplit:
     """Open a packed split; its pixels stay on disk until they are read."""
     arrays: dict[str, Any] = load_file(targets_path(folder, name))
-    pixels = np.load(pixels_path(folder, name), mmap_mode="r")
-    images = StoredImages(pixels, np.arange(len(pixels), dtype=np.int64))
-    return PackedSplit(images=images, num_classes=len(load_meta(folder).classes), **arrays)
+    meta, count = load_meta(folder), len(arrays["image_ids"])
+    images = StoredImages(_pixels(folder, name, meta, count), np.arange(count, dtype=np.int64))
+    return PackedSplit(images=images, num_classes=len(meta.classes), **arrays)
+
+
+def _pixels(folder: Path, name: str, meta: PackedMeta, count: int) -> Bytes | ShardedPixels:
+    if meta.images_per_shard is None:
+        mapped: Bytes = np.load(pixels_path(folder, name), mmap_mode="r")
+        return mapped
+    paths = shard_paths(folder, name)
+    return ShardedPixels(paths, meta.images_per_shard, count, meta.image_size)

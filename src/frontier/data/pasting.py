@@ -38,18 +38,21 @@ class Cutout(NamedTuple):
 
 
 class Cutouts:
-    """Every certain box of some splits, drawn class by class."""
+    """Every certain box of some images, drawn class by class."""
 
-    def __init__(self, splits: Sequence[PackedSplit]) -> None:
-        self.splits = splits
-        rows = [
-            np.stack([np.full(len(s.labels), k), np.arange(len(s.labels)), s.labels], axis=1)
-            for k, s in enumerate(splits)
-        ]
-        certain = np.concatenate([s.ignore == 0 for s in splits])
-        sides = np.concatenate([s.boxes_xyxy[:, 2:] - s.boxes_xyxy[:, :2] for s in splits])
-        found = np.concatenate(rows)[certain & (sides >= MIN_SIDE_PX).all(axis=1)]
+    def __init__(self, sources: Sequence[tuple[PackedSplit, int]]) -> None:
+        """The boxes of image i of a split, for each (split, i)."""
+        self.sources = sources
+        found = np.concatenate([self._rows(which) for which in range(len(sources))])
         self.by_class = [found[found[:, 2] == label] for label in np.unique(found[:, 2])]
+
+    def _rows(self, which: int) -> npt.NDArray[np.int64]:
+        """(source, box, label) of each of its boxes that is worth cutting out, `[n, 3]`."""
+        split, i = self.sources[which]
+        boxes, labels, ignore = split.targets(i)
+        solid = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX).all(axis=1)
+        rows = np.flatnonzero(solid & (ignore == 0))
+        return np.stack([np.full_like(rows, which), rows, labels[rows]], axis=1)
 
     def draw(self, rng: np.random.Generator) -> Cutout | None:
         """One of a class drawn evenly; None where there is no box at all."""
@@ -57,9 +60,8 @@ class Cutouts:
             return None
         of_class = self.by_class[int(rng.integers(len(self.by_class)))]
         which, row, label = of_class[int(rng.integers(len(of_class)))].tolist()
-        split = self.splits[which]
-        image = split.images[int(np.searchsorted(split.offsets, row, side="right")) - 1]
-        box = split.boxes_xyxy[row]
+        split, i = self.sources[which]
+        image, box = split.images[i], split.targets(i)[0][row]
         margin = MARGIN * float((box[2:] - box[:2]).max())
         outer = np.array([*np.floor(box[:2] - margin), *np.ceil(box[2:] + margin)])
         left, top, right, bottom = outer.clip(0, split.image_size).astype(int)

@@ -1,54 +1,61 @@
-"""Decode and letterbox every usable image once, into arrays that training reads as they lie."""
+"""Decode and letterbox every usable image once, into what training reads as it lies."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import save
 
 from frontier.boxes import Letterbox
 from frontier.data.catalog import Catalog, CatalogSplit
 from frontier.data.packing import (
+    Bytes,
+    Floats,
+    Ints,
     PackedMeta,
     pixels_path,
     save_meta,
     stack_targets,
     targets_path,
 )
+from frontier.data.storing import (
+    Portion,
+    images_per_shard,
+    needs_shards,
+    portions,
+    write_rows,
+    write_shard,
+)
+from frontier.data.workers import run as work
 from frontier.files import atomic_write
-from frontier.images import read_image
-from frontier.params import Pack, Run, Section
+from frontier.params import Pack, Run, Section, Workers
 from frontier.stages import Inputs
 
 
 class Params(Section):
     run: Run
     pack: Pack
+    workers: Workers
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     """Write `main/` (train, holdout, val, test, unlabelled) and `pretrain/` (train)."""
     ingested, verdict = inputs.path("ingest"), inputs.path("validate/judged")
-    side = params.pack.image_size
     catalog = Catalog.load(ingested / "catalog", verdict)
     splits = {name: catalog.split(name) for name in catalog.splits}
     train, held = hold_out(len(splits["train"]), params.pack.holdout, params.run.seed)
     chosen = {name: np.arange(len(split)) for name, split in splits.items()}
     chosen |= {"train": train, "holdout": held}
     splits["holdout"] = splits["train"]
-    counts = pack(out / "main", catalog, splits, chosen, side)
+    counts = pack(out / "main", catalog, splits, chosen, params)
     pretrain = Catalog.load(ingested / "pretrain")
     only = pretrain.split("train")
     everything = np.arange(len(only))
-    pack(out / "pretrain", pretrain, {"train": only}, {"train": everything}, side)
+    pack(out / "pretrain", pretrain, {"train": only}, {"train": everything}, params)
     return {**counts, "pretrain": len(only)}
 
 
-def hold_out(
-    count: int, share: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def hold_out(count: int, share: float, seed: int) -> tuple[Ints, Ints]:
     """Indices of the images that stay in train, and of a seeded `share` kept out; both sorted."""
     order = np.random.default_rng([seed, 1]).permutation(count)
     held = max(1, round(count * share))
@@ -59,39 +66,59 @@ def pack(
     folder: Path,
     catalog: Catalog,
     splits: dict[str, CatalogSplit],
-    chosen: dict[str, npt.NDArray[np.int64]],
-    side: int,
+    chosen: dict[str, Ints],
+    params: Params,
 ) -> dict[str, float]:
-    """Write the chosen images of each split at `side` pixels; returns images per split."""
+    """Write the chosen images of each split; returns images per split."""
     folder.mkdir(parents=True)
+    side, counts = params.pack.image_size, {name: len(rows) for name, rows in chosen.items()}
+    sharded = needs_shards(params.pack.store, sum(counts.values()), side)
+    per_shard = images_per_shard(side) if sharded else None
     for name, indices in chosen.items():
-        _pack_split(folder, name, splits[name], indices, side)
-    counts = {name: len(indices) for name, indices in chosen.items()}
-    save_meta(folder, PackedMeta(side, catalog.classes, counts))
+        rows = mixed_up(indices, params.run.seed) if sharded else indices
+        _write_pixels(folder, name, splits[name], rows, params, per_shard)
+        _write_targets(folder, name, splits[name], rows, side)
+    save_meta(folder, PackedMeta(side, catalog.classes, counts, per_shard))
     return {name: float(count) for name, count in counts.items()}
 
 
-def _pack_split(
-    folder: Path, name: str, split: CatalogSplit, indices: npt.NDArray[np.int64], side: int
+def mixed_up(indices: Ints, seed: int) -> Ints:
+    """In an order of chance: images of one scene or class, often listed together, get apart.
+
+    An epoch mixes neighbouring shards only.
+    """
+    return np.random.default_rng([seed, 2]).permutation(indices)
+
+
+def _write_pixels(
+    folder: Path,
+    name: str,
+    split: CatalogSplit,
+    indices: Ints,
+    params: Params,
+    per_shard: int | None,
 ) -> None:
-    shape = (len(indices), side, side, 3)
-    pixels = np.lib.format.open_memmap(pixels_path(folder, name), "w+", np.uint8, shape)
-    cv2.setNumThreads(1)
+    side, workers = params.pack.image_size, params.workers
+    images = [str(split.image_path(int(i))) for i in indices]
+    if per_shard:
+        _run(write_shard, portions(images, side, folder / name, per_shard), workers)
+        return
+    out, shape = pixels_path(folder, name), (len(images), side, side, 3)
+    np.lib.format.open_memmap(out, "w+", np.uint8, shape).flush()
+    _run(write_rows, portions(images, side, out, None), workers)
 
-    def place(row: int) -> None:
-        image = read_image(split.image_path(int(indices[row])))
-        pixels[row] = Letterbox((image.shape[0], image.shape[1]), side).image(image)
 
-    with ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(place, range(len(indices))):
-            pass
-    pixels.flush()
-    parts = []
-    for i in indices:
-        height, width = split.sizes_hw[i]
-        boxes, labels, ignore = split.targets(int(i))
-        parts.append((Letterbox((height, width), side).to_square(boxes), labels, ignore))
-    offsets, boxes_xyxy, labels, ignore = stack_targets(parts)
+def _run(
+    function: Callable[[Portion], None], portions: Iterable[Portion], workers: Workers
+) -> None:
+    for _ in work(function, ((portion,) for portion in portions), workers):
+        pass
+
+
+def _write_targets(folder: Path, name: str, split: CatalogSplit, indices: Ints, side: int) -> None:
+    offsets, boxes_xyxy, labels, ignore = stack_targets(
+        _in_square(split, int(i), side) for i in indices
+    )
     arrays = {
         "image_ids": split.image_ids[indices],
         "sizes_hw": split.sizes_hw[indices],
@@ -101,3 +128,10 @@ def _pack_split(
         "ignore": ignore,
     }
     atomic_write(targets_path(folder, name), save(arrays))
+
+
+def _in_square(split: CatalogSplit, i: int, side: int) -> tuple[Floats, Ints, Bytes]:
+    """The targets of image i, in pixels of its stored square."""
+    boxes, labels, ignore = split.targets(i)
+    letterbox = Letterbox((split.sizes_hw[i][0], split.sizes_hw[i][1]), side)
+    return letterbox.to_square(boxes), labels, ignore

@@ -77,6 +77,15 @@ def put(folder: Path, fault: Fault, split: str = "train") -> None:
         path.write_text(json.dumps(content))
 
 
+def boxes_stated(folder: Path, split: str) -> Any:
+    """Of a file that can be read by other means."""
+    try:
+        path = folder / "annotations" / f"instances_{split}.json"
+        return len(json.loads(path.read_text())["annotations"])
+    except (ValueError, RecursionError):
+        return None
+
+
 def change(place: str, at: int, **values: Any) -> Fault:
     return lambda content, folder: content[place][at].update(values)
 
@@ -183,6 +192,8 @@ def test_a_fault_of_annotations(pristine: Path, sound: Checked, tmp_path: Path, 
     counts = checked.counts
     assert counts["images_in"] == counts["images_used"] + counts["images_quarantined"]
     assert counts["boxes_in"] == sum(counts[f"boxes_{k}"] for k in ("used", "repaired", "dropped"))
+    stated = [boxes_stated(folder, split) for split in ("train", "val", "test")]
+    assert None in stated or counts["boxes_in"] == sum(stated)
 
 
 def test_what_is_no_fault(pristine: Path, sound: Checked, tmp_path: Path) -> None:

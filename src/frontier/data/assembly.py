@@ -92,7 +92,7 @@ def assemble(
         start += len(own)
     problems.close()
     write_json(folder / "class_map.json", classes.rows)
-    read = sum(own.boxes.rows for own in gathered)
+    read = sum(own.boxes_read for own in gathered)
     info = {
         "name": source.name,
         "source": source.given,

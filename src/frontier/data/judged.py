@@ -116,6 +116,8 @@ class Judged:
         path = self.catalog / "problems.parquet"
         codes = pa.parquet.read_table(path, columns=["code"])["code"].value_counts().to_pylist()
         counts = {entry["values"]: entry["counts"] for entry in codes}
+        strange = [code for code in counts if not code.startswith("image-")]
+        assert {*strange} <= {*FAULTS, *REMARKS}, f"no rule counts {strange}"
         return pd.DataFrame({code: [counts.get(code, 0)] for code in (*FAULTS, *REMARKS)})
 
     def _pairs(self) -> pd.DataFrame:

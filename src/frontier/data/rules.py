@@ -13,12 +13,12 @@ FAULTS = (
     *("broken-file", "not-text", "too-large", "duplicate-key", "missing-field", "wrong-type"),
     *("not-finite", "not-normalised", "duplicate-id", "duplicate-class", "class-conflict"),
     *("unknown-image", "unknown-category", "unsafe-path", "broken-xml", "unsafe-xml"),
-    "missing-file",
+    *("broken-yaml", "missing-file"),
 )
 # what formats and `ingest` only remark
 REMARKS = (
-    *("missing-size", "wrong-size", "file-name", "no-label-file", "unreadable-size"),
-    *("split-made", "image-not-listed"),
+    *("missing-size", "wrong-size", "file-name", "no-label-file", "no-labels"),
+    *("unreadable-size", "moved-path", "split-made", "crowded-hashes", "many-duplicates"),
 )
 # of usable image files, as `probing` notes them
 NOTES = ("wrong-extension", "exif-rotated", "cmyk", "sixteen-bit", "alpha", "animated")

@@ -100,6 +100,7 @@ class Part:
         images: a table of `IMAGES`.
         boxes: a table of `BOXES`; their images may come in another part.
         refused: ids of images left out for a fault of their own; their boxes go with them.
+        refused_boxes: how many box records are left out for a fault of their own.
     """
 
     classes: dict[int, str] = field(default_factory=dict)
@@ -107,6 +108,7 @@ class Part:
     boxes: Any = field(default_factory=box_table)
     problems: list[Problem] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
+    refused_boxes: int = 0
 
 
 class Format(Protocol):

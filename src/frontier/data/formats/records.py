@@ -84,7 +84,8 @@ class Records:
             return Part(images=images, problems=self._drained(), refused=refused)
         if key == "annotations":
             boxes = _quick_boxes(batch) or box_table(self._each(batch, self._box))
-            return Part(boxes=boxes, problems=self._drained())
+            refused = len(batch) - boxes.num_rows
+            return Part(boxes=boxes, problems=self._drained(), refused_boxes=refused)
         classes = dict(self._each(batch, self._category))
         return Part(classes=classes, problems=self._drained())
 

@@ -1,6 +1,7 @@
 """Pascal VOC folders: every box as a slower reading finds it, every bad file by its code."""
 
 import os
+import random
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -267,7 +268,8 @@ def test_each_bad_file_has_its_code(tmp_path: Path, kind: str) -> None:
         ("<size><width>5</width></size>", ["missing-field"]),
         ("<size><width>0</width><height>-3</height></size>", ["wrong-type", "wrong-type"]),
         ("<size><width>5.5</width><height>1e3</height></size>", ["wrong-type", "wrong-type"]),
-        (f"<size><width>{'9' * 6000}</width><height>3</height></size>", ["wrong-type"]),
+        (f"<size><width>{'9' * 300}</width><height>3</height></size>", ["wrong-type"]),
+        (f"<size><width>{'0' * 19}1{'9' * 30}</width><height>3</height></size>", ["wrong-type"]),
     ],
 )
 def test_a_size_that_says_nothing_is_a_warning(
@@ -343,6 +345,20 @@ def test_each_bad_place_has_its_code(
     assert found.problems[0].where.endswith(where)
     assert [image["file_name"] for image in found.images] == ["JPEGImages/a.jpg"]
     assert Voc().annotations(tmp_path, "train")
+
+
+def test_no_damage_goes_unnamed(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    sound = sheet("a", SQUARE, thing(3, 3, 5, 5)).encode()
+    spikes = [b"&x;", b"<", b"]]>", b"<!DOCTYPE a [", b"\xff", b"\0", b"<object>", b"", b"1e999"]
+    for _ in range(150):
+        damaged = sound
+        for _ in range(3):
+            start = rng.randrange(len(damaged))
+            spike = rng.choice(spikes)
+            damaged = damaged[:start] + spike + damaged[start + rng.randrange(9) :]
+        write(tmp_path, "a", damaged)
+        assert len(read(tmp_path).images) == 1  # anything raised fails the test
 
 
 def test_parts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """YOLO folders: where images and labels lie, what a line says, every bad file by its code."""
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,8 @@ BAD_CONFIGS: dict[str, tuple[Any, list[str]]] = {
     "names of two kinds": ("names: [a, [b], null, true, '']", ["wrong-type"] * 4),
     "names by name": ("names: {cat: 0, dog: 1}", ["wrong-type"] * 2),
     "aliases": ("a: &a [x]\nb: &b [*a, *a]\nnames: [*b, *b]", ["wrong-type"] * 2),
+    "endless hexadecimals": (f"names: [0x{'f' * 9000}, a]", ["wrong-type"]),
+    "endless keys": (f"names: {{{'9' * 50}: a}}", ["wrong-type"]),
     "keypoints": (NAMES + "kpt_shape: [17, 3]", ["wrong-type"]),
     "an entry of another kind": (NAMES + "train: {a: b}", ["wrong-type"]),
     "a path of another kind": (NAMES + "path: [1]", ["wrong-type"]),
@@ -341,3 +344,31 @@ def test_each_bad_configuration_has_its_code(mine: Path, kind: str) -> None:
     found = read(mine)
     assert [p.code for p in found.problems] == expected
     assert all(p.severity == "critical" and len(str(p)) < 600 for p in found.problems)
+
+
+def test_no_damage_goes_unnamed(mine: Path) -> None:
+    rng = random.Random(0)
+    files = {name: (mine / name).read_bytes() for name in ("data.yaml", "labels/train/a.txt")}
+    files["data.yaml"] += b"path: /x\ntrain: images/train\nval:\n"
+    spikes = [
+        b"[",
+        b"{",
+        b"]",
+        b": ",
+        b"- ",
+        b"\n",
+        b"!!x ",
+        b"&a ",
+        b"*a",
+        b"\xff",
+        b"\0",
+        b"../",
+        b"",
+    ]
+    for _ in range(60):
+        for name, sound in files.items():
+            start = rng.randrange(len(sound))
+            (mine / name).write_bytes(sound[:start] + rng.choice(spikes) + sound[start + 1 :])
+        for split in Yolo().splits(mine):  # anything raised fails the test
+            found = read(mine, split)
+            assert found.problems or split == "val" or len(found.images) == 2

@@ -87,7 +87,7 @@ class _Namer:
         self.repeats: dict[str, int] = {}
 
     def name(self, file: str) -> str:
-        path = PurePosixPath(file)
+        path = PurePosixPath(file.replace("\\", "/"))
         plain = "".join(c if c.isprintable() and not c.isspace() else "_" for c in path.stem)
         stem, number = plain, self.repeats.get(plain, 1)
         while stem in self.taken:

@@ -136,7 +136,7 @@ def _number(fields: Fields, key: str, faults: list[Fault]) -> float:
 def _side(fields: Fields, key: str, faults: list[Fault]) -> int:
     """Pixels, 0 where it is missing or none."""
     text = fields.get(key, [""])[0]
-    if text.isdecimal() and 0 < int(text[:20]) <= LARGEST_SIDE:
+    if len(text) <= 10 and text.isdecimal() and 0 < int(text) <= LARGEST_SIDE:
         return int(text)
     code = "wrong-type" if key in fields else "missing-field"
     message = f"<{key}> should be pixels, found {text[:40]!r}; the decoded size is used"

@@ -16,6 +16,8 @@ KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 CONFIG = "data.yaml"
 LARGEST_CONFIG = 64 << 10  # bytes; 2,500 classes
 DEEPEST = 32  # brackets in brackets, which take the parser the square of their number
+NUMBER = re.compile("[0-9]{1,9}|'[0-9]{1,9}'")
+ENDLESS = "a number without end"
 HOLDS_NAMES = re.compile(rb"^names\s*:", re.MULTILINE)
 
 
@@ -64,12 +66,12 @@ class Layout:
         if not given and values:
             self._fault(Fault("missing-field", "has no 'names', the list of class names"))
         if not isinstance(given, list | dict):
-            self._fault(Fault("wrong-type", f"'names' must be a list, found {reprlib.repr(given)}"))
+            self._fault(Fault("wrong-type", f"'names' must be a list, found {_shown(given)}"))
             return {}
         pairs = [*given.items()] if isinstance(given, dict) else [*enumerate(given)]
         wrong = [pair for pair in pairs if not _is_class(*pair)]
         for key, name in wrong:
-            shown = f"names[{reprlib.repr(key)}] is {reprlib.repr(name)}"
+            shown = f"names[{_shown(key)}] is {_shown(name)}"
             self._fault(Fault("wrong-type", f"{shown}; it must give a number a name"))
         return {} if wrong else {int(key): str(name) for key, name in pairs}
 
@@ -99,7 +101,7 @@ class Layout:
         entries = given if isinstance(given, list) else [given]
         if all(isinstance(entry, str) for entry in entries):
             return [self._place(base, entry, str(values.get("path"))) for entry in entries]
-        shown = reprlib.repr(given)
+        shown = _shown(given)
         self._fault(Fault("wrong-type", f"{keys[0]!r} must be a path or a list, found {shown}"))
         return []
 
@@ -134,8 +136,15 @@ def _depth(content: bytes) -> int:
 
 
 def _is_class(key: Any, name: Any) -> bool:
-    is_text = isinstance(name, str | int) and not isinstance(name, bool)
-    return str(key).isdecimal() and is_text and str(name) != ""
+    is_name = type(name) in (str, int) and _shown(name) not in ("''", ENDLESS)
+    return is_name and NUMBER.fullmatch(_shown(key)) is not None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # of a hexadecimal number with thousands of digits
+        return ENDLESS
 
 
 def _config(folder: Path) -> str:

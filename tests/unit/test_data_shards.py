@@ -149,9 +149,9 @@ def test_shards_of_several_splits_are_mixed(tmp_path: Path) -> None:
     assert {p // 20 for p in places[:20]} == {0, 1}
 
 
-def resident_bytes() -> tuple[int, int]:
-    """Of mapped shards: how many, and how much of them is in memory."""
-    maps = [m for m in psutil.Process(os.getpid()).memory_maps() if m.path.endswith(".arrow")]
+def resident_bytes(folder: Path) -> tuple[int, int]:
+    """Of the folder's mapped shards: how many, and how much of them is in memory."""
+    maps = [m for m in psutil.Process(os.getpid()).memory_maps() if str(folder) in m.path]
     return len(maps), sum(m.rss for m in maps)
 
 
@@ -166,7 +166,7 @@ def test_an_epoch_lets_go_of_the_shards_that_it_left(tmp_path: Path, monkeypatch
         [split], batch_size=4, image_size=lambda _: 64, augment=None, seed=0, workers=2,
         start=0, steps=60,
     )  # fmt: skip
-    seen = np.array([resident_bytes() for step, _ in enumerate(stream) if step % 6 == 0])
+    seen = np.array([resident_bytes(tmp_path) for step, _ in enumerate(stream) if step % 6 == 0])
     assert len(pixels.paths) == 20
     most = 2 + 2 + 2  # the window, the next two, and what each thread is just opening
     assert seen[:, 0].max() <= most

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from frontier.data.formats import (
     BoxRecord,
@@ -17,7 +18,14 @@ from frontier.data.formats import (
 from frontier.errors import UsageError
 from frontier.files import safe_join
 
-Record = ImageRecord | BoxRecord | Problem
+
+class Refused(NamedTuple):
+    """So many box records are left out; problems beside it say why."""
+
+    boxes: int = 1
+
+
+Record = ImageRecord | BoxRecord | Problem | Refused
 
 PART_IMAGES = 4_000
 PART_RECORDS = 50_000  # boxes and problems: some images have a million
@@ -42,17 +50,31 @@ def parts(records: Iterable[Record], classes: Mapping[int, str]) -> Iterator[Par
     images: list[ImageRecord] = []
     boxes: list[BoxRecord] = []
     problems: list[Problem] = []
+    refused = 0
     for record in records:
         if isinstance(record, BoxRecord):
             boxes.append(record)
         elif isinstance(record, ImageRecord):
             images.append(record)
+        elif isinstance(record, Refused):
+            refused += record.boxes
         else:
             problems.append(record)
         if len(images) == PART_IMAGES or len(boxes) + len(problems) == PART_RECORDS:
-            yield Part(dict(classes), image_table(images), box_table(boxes), problems)
-            images, boxes, problems = [], [], []
-    yield Part(dict(classes), image_table(images), box_table(boxes), problems)
+            yield _part(classes, images, boxes, problems, refused)
+            images, boxes, problems, refused = [], [], [], 0
+    yield _part(classes, images, boxes, problems, refused)
+
+
+def _part(
+    classes: Mapping[int, str],
+    images: list[ImageRecord],
+    boxes: list[BoxRecord],
+    problems: list[Problem],
+    refused: int,
+) -> Part:
+    tables = image_table(images), box_table(boxes)
+    return Part(dict(classes), *tables, problems, refused_boxes=refused)
 
 
 def inside(root: Path, name: str) -> Path:

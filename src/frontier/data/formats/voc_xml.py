@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from frontier.data.formats import SUFFIXES, BoxRecord, ImageRecord, Problem
 from frontier.data.formats.markup import elements
-from frontier.data.formats.reading import Fault, Record, is_file, number, regular_file
+from frontier.data.formats.reading import Fault, Record, Refused, is_file, number, regular_file
 
 LARGEST_FILE = 16 << 20  # bytes
 LARGEST_SIDE = 2**31 - 1  # px
@@ -77,6 +77,7 @@ class Annotation:
         corners = [_number(fields, key, faults) for key in CORNERS]
         if faults:
             yield from (fault.at(f"{self.source}:{line}") for fault in faults)
+            yield Refused()
             return
         xmin, ymin, xmax, ymax = corners
         yield BoxRecord(

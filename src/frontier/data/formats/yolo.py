@@ -12,6 +12,7 @@ from frontier.data.formats.headers import upright_size
 from frontier.data.formats.reading import (
     Fault,
     Record,
+    Refused,
     inside,
     is_file,
     lines,
@@ -118,9 +119,7 @@ def _image(folder: Path, name: str, image_id: int, labelled: bool) -> Iterator[R
             yield Problem("no-label-file", "warning", name, text)
 
 
-def _boxes(
-    folder: Path, label: str, image_id: int, size: tuple[int, int]
-) -> Iterator[BoxRecord | Problem]:
+def _boxes(folder: Path, label: str, image_id: int, size: tuple[int, int]) -> Iterator[Record]:
     (width, height), dropped = size, 0
     try:
         for line, text in lines(folder, label):
@@ -128,6 +127,7 @@ def _boxes(
                 box = parse(text)
             except Fault as fault:
                 yield fault.at(f"{label}:{line}")
+                yield Refused()
                 continue
             dropped += not width
             if width:
@@ -138,3 +138,4 @@ def _boxes(
     if dropped:
         text = f"{dropped} boxes are left out: the image's header does not tell its size"
         yield Problem("unreadable-size", "warning", label, text)
+        yield Refused(dropped)

@@ -18,7 +18,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench-train: DATA ?= ../photos
+bench-train bench-data: DATA ?= ../photos
 bench-train: install
 	$(BIN)/python tests/bench/training_speed.py --data $(DATA)
 
@@ -27,7 +27,7 @@ SCALES ?= 0.01 0.1
 bench-data: install
 	$(BIN)/python tests/bench/catalog.py --scales $(SCALES)
 	$(BIN)/python tests/bench/near_duplicates.py
-	$(BIN)/python tests/bench/image_checks.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python tests/bench/image_checks.py --images $(DATA)/images
 
 # of generated data, or of DATA=../photos
 bench-loader: install

@@ -3,6 +3,7 @@
 Legend: S stored side, B batch side, n boxes of an image; boxes are xyxy in pixels.
 """
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -67,7 +68,9 @@ def augmented(
     tiles = _tiles(sources, side, augment, rng)
     parts = [_paste(image, s, i, tile) for (s, i), tile in zip(sources, tiles, strict=True)]
     boxes, labels, ignore = (np.concatenate(field) for field in zip(*parts, strict=True))
-    return Sample(jitter_hsv(image, augment.hsv, rng), boxes, labels, ignore)
+    top, bottom = _shown_rows(sources, tiles, side)
+    _recolour(image, hsv_table(augment.hsv, rng), top, bottom)
+    return Sample(image, boxes, labels, ignore)
 
 
 def _tiles(
@@ -176,15 +179,38 @@ def mixed(one: Sample, other: Sample) -> Sample:
 
 def jitter_hsv(image_HWC: Bytes, gains: tuple[float, float, float], rng: Rng) -> Bytes:
     """Scale hue, saturation and value by up to 1 +- gain each."""
+    return _converted(image_HWC, hsv_table(gains, rng))
+
+
+def hsv_table(gains: tuple[float, float, float], rng: Rng) -> Bytes:
+    """What each level of hue, saturation and value becomes, `[1, 256, 3]`."""
     hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * gains
     levels = np.arange(256)
-    table = np.stack(
-        [
-            (levels * hue) % 180,
-            np.clip(levels * saturation, 0, 255),
-            np.clip(levels * value, 0, 255),
-        ],
-        axis=-1,
-    ).astype(np.uint8)
+    scaled = (levels * hue) % 180, levels * saturation, levels * value
+    return np.stack(scaled, axis=-1).clip(0, 255).astype(np.uint8)[None]
+
+
+def _converted(image_HWC: Bytes, table: Bytes) -> Bytes:
     hsv = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2HSV)
-    return np.asarray(cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB), np.uint8)
+
+
+def _shown_rows(
+    sources: list[tuple[PackedSplit, int]], tiles: list[Tile], side: int
+) -> tuple[int, int]:
+    """The rows of a canvas, at least one, outside of which all is grey."""
+    ends = []
+    for (split, i), tile in zip(sources, tiles, strict=True):
+        reach = math.ceil(2 * tile.scale)  # of a cubic, 2 px of the source
+        height = _content(split, i).new_hw[0] * tile.scale
+        ends.append((tile.shift_y - reach, math.ceil(tile.shift_y + height) + reach))
+    tops, bottoms = np.array(ends).T
+    top = int(tops.min().clip(0, side - 1))
+    return top, int(bottoms.max().clip(top + 1, side))
+
+
+def _recolour(image_HWC: Bytes, table: Bytes, top: int, bottom: int) -> None:
+    """Convert an image in place; above `top` and from `bottom` on all is grey."""
+    image_HWC[top:bottom] = _converted(image_HWC[top:bottom], table)
+    grey = _converted(np.full_like(image_HWC[:1], PAD_VALUE), table)
+    image_HWC[:top], image_HWC[bottom:] = grey, grey

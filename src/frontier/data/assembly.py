@@ -3,6 +3,8 @@
 Nothing that grows with the boxes is held in memory, and of the images only their ids and digests.
 """
 
+import contextlib
+import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +83,8 @@ def assemble(
     """
     folder.mkdir(parents=True)
     problems = Problems(folder / "problems.parquet")
-    gathered = list(_gather(source, work, problems))
+    with _without_collector():
+        gathered = list(_gather(source, work, problems))
     classes = number_classes(gathered, source.form.ids_given, problems)
     look = _look(source, gathered, work, params, workers, seed, problems)
     pa.parquet.write_table(look.pairs, folder / "pairs.parquet")
@@ -113,6 +116,16 @@ def assemble(
         "unreadable": sum(n for code, n in problems.counts.items() if code.startswith("image-")),
         "look_alikes": look.pairs.num_rows,
     }
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Records die by their reference counts; looking for cycles among millions takes a fifth."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _gather(source: Source, work: Path, problems: Problems) -> Iterator[Gathered]:

@@ -8,6 +8,7 @@ Reference: the "Object Detection" section of the COCO data format.
 
 from collections.abc import Callable, Iterator
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ class Records:
         ids = _ids(columns["id"])
         names = [self.place(name) for name in columns["file_name"]]
         source = pa.repeat(self.name, len(batch))
-        lines = [element.line for element in batch]
+        lines = [line for _, _, line, _ in batch]
         return ids and pa.table([*ids, names, *sizes, source, lines], schema=IMAGES)
 
     def _box(self, where: str, line: int, record: dict[str, Any]) -> BoxRecord:
@@ -217,10 +218,10 @@ def _in_one_list(a: Element, b: Element) -> bool:
 def _quick_boxes(batch: list[Element]) -> Any:
     """The batch as a table, None unless every record is sound."""
     columns = _columns(batch, {"id": int, "image_id": int, "category_id": int, "bbox": list})
-    crowds = [element.value.get("iscrowd", 0) for element in batch] if columns else []
-    if columns is None or not set(map(type, crowds)) <= {int, bool} or not set(crowds) <= {0, 1}:
+    if columns is None or set(map(len, columns["bbox"])) != {4}:
         return None
-    if set(map(len, columns["bbox"])) != {4}:
+    crowds = [record.get("iscrowd", 0) for _, _, _, record in batch]
+    if not set(map(type, crowds)) <= {int, bool} or not set(crowds) <= {0, 1}:
         return None
     numbers = list(chain.from_iterable(columns["bbox"]))
     ids = _ids(columns["image_id"], columns["category_id"], columns["id"])
@@ -233,22 +234,22 @@ def _quick_boxes(batch: list[Element]) -> Any:
     if not (np.abs(xywh) < FARTHEST).all():  # nor is NaN
         return None
     image_id, category_id, source_id = ids
-    lines = [element.line for element in batch]
+    lines = [line for _, _, line, _ in batch]
     crowd = np.array(crowds, bool)
     return pa.table([image_id, category_id, *xywh.T, crowd, lines, source_id], schema=BOXES)
 
 
 def _columns(batch: list[Element], kinds: dict[str, type]) -> dict[str, list[Any]] | None:
     """The fields of every record, None unless each is there and of its very type."""
-    if any(type(element.value) is not dict for element in batch):
+    values = [record for _, _, _, record in batch]
+    if set(map(type, values)) != {dict}:
         return None
-    columns = {}
-    for key, kind in kinds.items():
-        column = [element.value.get(key) for element in batch]
-        if set(map(type, column)) != {kind}:
-            return None
-        columns[key] = column
-    return columns
+    try:
+        columns = {key: list(map(itemgetter(key), values)) for key in kinds}
+    except KeyError:
+        return None
+    sound = all(set(map(type, columns[key])) == {kind} for key, kind in kinds.items())
+    return columns if sound else None
 
 
 def _ids(*columns: list[int]) -> list[Any] | None:

@@ -25,7 +25,7 @@ SIDE_PX = 320
 LEAST_PX = 8.0  # side of a drawn box, so that one without area is seen
 CAPTION = 36  # letters of a name, counted from its end: the ends differ
 COLUMNS = 4  # even: pairs, which come first, stay side by side
-MOST_TEXTS = 12  # more of them hide the picture and each other
+MOST_TEXTS = 3  # of a code; more of them hide the picture and each other
 MOST_CLASSES = 4  # named in a remark
 USED = ("ok", *DOUBTS)  # codes of boxes that are used as they are
 LEAKED = {"no-leak": "the same file in two splits", "no-near-leak": "alike, in two splits"}
@@ -97,12 +97,12 @@ def _marks(offender: Offender, letterbox: Letterbox) -> list[Mark]:
     """Of each box; dashed ones last, since a duplicate lies on what it repeats."""
     boxes = _seen(letterbox.to_square(offender.boxes_xyxy)).tolist()
     # the code of a whole image stands below it, not at each of its boxes
-    odd = [code for code in offender.box_codes if code not in ("ok", offender.code)]
-    texts = {code: code for code in odd} if len(odd) <= MOST_TEXTS else {}
-    marks = [
-        Mark(corners, texts.get(code, ""), "solid" if code in USED else "dashed")
-        for corners, code in zip(boxes, offender.box_codes, strict=True)
-    ]
+    seen = Counter({"ok": MOST_TEXTS, offender.code: MOST_TEXTS})
+    marks = []
+    for corners, code in zip(boxes, offender.box_codes, strict=True):
+        text = code if seen[code] < MOST_TEXTS else ""
+        seen[code] += 1
+        marks.append(Mark(corners, text, "solid" if code in USED else "dashed"))
     return sorted(marks, key=lambda mark: mark.style == "dashed")
 
 

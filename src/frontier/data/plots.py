@@ -64,7 +64,7 @@ def bars(
         lengths = [value or 0.0 for value in values]
         axes.barh(places + offset, lengths, height=0.9 * height, color=color, label=label)
     axes.set_yticks(places, names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
 
 
 def class_rows(classes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -110,14 +110,16 @@ def box_sizes(sizes: Mapping[str, Any], path: Path) -> Path | None:
     peak = max(int(counts.max()) for counts in maps.values())
     if not peak:
         return None
-    figure = new(10.5, 4)
+    figure = new(10.5, 3.6)
     # between 1 and 2 even where every box has a size of its own: a scale needs two ends
     scale = LogNorm(1, max(peak, 2))
     panels = figure.subplots(1, len(maps), sharey=True)
     for axes, (split, counts) in zip(panels, maps.items(), strict=True):
         _size_map(axes, split, counts, scale)
     panels[0].set_ylabel("box height, % of the image's", color=INK)
-    bar = figure.colorbar(panels[-1].images[0], ax=panels, pad=0.02, format="%d")
+    ticks = [step * 10**power for power in range(10) for step in (1, 3)]
+    ticks = [tick for tick in ticks if tick <= scale.vmax]
+    bar = figure.colorbar(panels[-1].images[0], ax=panels, pad=0.02, ticks=ticks, format="{x:,.0f}")
     bar.set_label("boxes", color=INK)
     bar.minorticks_off()
     bar.ax.tick_params(colors=INK, labelsize=9)

@@ -14,6 +14,7 @@ import pytest
 from markupsafe import escape
 
 from frontier import files
+from frontier.data import plots
 from frontier.data.catalog import CatalogSplit
 from frontier.matching import Judgement
 from frontier.report import accuracy, charts, dataset, training, words
@@ -331,8 +332,8 @@ def test_many_classes_are_added_up_and_nothing_is_lost() -> None:
     assert sum(found.totals) == counts.sum()
     assert sum(cell.boxes for cell in found.rows[-1]) == counts[-1].sum()
     rows = [{"name": name, "train": 5, "val": 1, "test": 2} for name in names]
-    bars = dataset.label_rows(rows)
-    assert len(bars) == dataset.MAX_CLASSES + 1
+    bars = plots.class_rows(rows)
+    assert len(bars) == plots.MAX_CLASSES + 1
     assert sum(row["train"] for row in bars) == 250
 
 

@@ -82,6 +82,12 @@ class CatalogSplit:
         return self.boxes_xyxy[own], self.labels[own], self.ignore[own]
 
 
+def image_root(folder: Path, info: dict[str, Any], split: str) -> Path:
+    """The folder that the file names of a split of the catalog in `folder` are relative to."""
+    key = "unlabelled_root" if split == "unlabelled" else "image_root"
+    return folder.resolve().parents[2] / str(info[key])
+
+
 class Catalog:
     """A catalog folder, opened for reading."""
 
@@ -109,8 +115,7 @@ class Catalog:
 
     def root(self, split: str) -> Path:
         """The folder that the file names of a split are relative to."""
-        key = "unlabelled_root" if split == "unlabelled" else "image_root"
-        return self.folder.resolve().parents[2] / str(self.info[key])
+        return image_root(self.folder, self.info, split)
 
     def image_path(self, row: dict[str, Any]) -> Path:
         """The file of a row of the images table (its `split` and `file_name`)."""

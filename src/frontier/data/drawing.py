@@ -63,7 +63,10 @@ def _write(
     text: str,
     color: tuple[int, int, int],
 ) -> None:
-    pencil.text(place, text, color, _font(), stroke_width=2, stroke_fill=(0, 0, 0))
+    """Begin at `place`, or as far left of it as the text needs to stay in the picture."""
+    room = pencil.im.size[0] - pencil.textbbox((0, 0), text, _font(), stroke_width=2)[2]
+    where = (max(min(place[0], room), 2.0), place[1])
+    pencil.text(where, text, color, _font(), stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from frontier.data import flags
 from frontier.data.catalog import USED
 from frontier.data.faults import CLIPPED, BoxFaults, box_faults
 from frontier.data.formats import SPLITS
+from frontier.data.offenders import Offenders
 from frontier.data.rules import FAULTS, REMARKS
 from frontier.files import read_json
 from frontier.params import Validate
@@ -36,6 +37,7 @@ class Judged:
         usable: images that are used, by split.
         sizes: boxes that are used, by share of the image's width and height, `[BINS, BINS]` by
             split; see `size_map`.
+        offenders: the images with most faults.
         splits: the split of each image, `[I]`.
     """
 
@@ -46,6 +48,7 @@ class Judged:
         self.cells: Counter[tuple[str, int]] = Counter()
         self.usable: Counter[str] = Counter()
         self.sizes = {split: np.zeros((BINS, BINS), np.int64) for split in SPLITS}
+        self.offenders = Offenders()
         self._flags: list[pd.DataFrame] = []
         self._splits: list[Array] = [np.zeros(0, "<U10")]
         images = pa.parquet.ParquetWriter(out / "images.parquet", flags.IMAGES)
@@ -64,9 +67,10 @@ class Judged:
         code = flags.image_codes(shard.images, self.params)
         usable = code == "ok"
         sizes_hw = np.stack([shard.images[k].to_numpy() for k in ("height", "width")], axis=1)
-        shard = shard.only(usable)
+        whole, shard = shard, shard.only(usable)
         found = box_faults(shard.boxes, shard.rows, sizes_hw, self.params.max_aspect)
         table = flags.outcomes(shard, code, found.code)
+        self.offenders.add(whole, code, found, table)
         images.write_table(table)
         boxes.write_table(flags.faulty_boxes(shard, found.code))
         self._flags.append(flags.image_flags(shard, usable, found))

@@ -60,7 +60,7 @@ class Names:
         return found
 
     def _images(self, rule: Rule, rows: npt.NDArray[np.int64]) -> list[str]:
-        found = self._rows(rows)
+        found = self.rows(rows)
         if rule.column == "usable":
             return [
                 f"{row['split']}/{row['file_name']} is unusable: {row['code']}" for row in found
@@ -69,18 +69,18 @@ class Names:
         return [f"{row['split']}/{row['file_name']} {reason}" for row in found]
 
     def _pairs(self, rule: Rule, pairs: pd.DataFrame) -> list[str]:
-        first = self._rows(pairs["first"].to_numpy())
-        second = self._rows(pairs["second"].to_numpy())
+        first = self.rows(pairs["first"].to_numpy())
+        second = self.rows(pairs["second"].to_numpy())
         names = [
             tuple(f"{row['split']}/{row['file_name']}" for row in pair)
             for pair in zip(first, second, strict=True)
         ]
         return [f"{one} and {other}: one {REASONS[rule.code]}" for one, other in names]
 
-    def _rows(self, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    def rows(self, rows: npt.ArrayLike) -> list[dict[str, Any]]:
         """Rows of the images table; only the row groups that hold them are read."""
         found: dict[int, dict[str, Any]] = {}
-        wanted, start = np.unique(rows), 0
+        wanted, start = np.unique(np.asarray(rows, np.int64)), 0
         with pa.parquet.ParquetFile(self.judged / "images.parquet") as file:
             for group in range(file.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
@@ -90,4 +90,4 @@ class Names:
                     named = table.take(pa.array(own - start)).to_pylist()
                     found |= dict(zip(own.tolist(), named, strict=True))
                 start = stop
-        return [found[int(row)] for row in rows]
+        return [found[row] for row in np.asarray(rows).tolist()]

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from frontier.data.catalog import Catalog, CatalogSplit
-from frontier.report import words
+from frontier.data.formats import SPLITS
+from frontier.data.plots import class_rows
 from frontier.report.charts import Figure, layout
 
 Floats = npt.NDArray[np.float64]
 
-SPLITS = ("train", "val", "test")
 COLORS = {"train": "--int8", "val": "--accent", "test": "--float"}
-MAX_CLASSES = 30  # bars of the chart; the table has all
 RELATIVE_BINS = 20
 NAME_LENGTH = 16
 
@@ -108,19 +107,9 @@ def sizes_chart(histogram: Histogram) -> Figure | None:
     return {"data": data, "layout": figure}
 
 
-def label_rows(classes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Boxes per class and split, most in train first; what goes beyond the chart is added up."""
-    rows = sorted(classes, key=lambda row: -row["train"])
-    shown = [{key: row[key] for key in ("name", *SPLITS)} for row in rows[:MAX_CLASSES]]
-    if rest := rows[MAX_CLASSES:]:
-        name = words.plural(len(rest), "other class", "other classes")
-        shown.append({"name": name, **{key: sum(row[key] for row in rest) for key in SPLITS}})
-    return shown
-
-
 def labels_chart(classes: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Boxes per class, a bar per split; None without classes."""
-    rows = label_rows(classes)
+    rows = class_rows(classes)
     if not rows:
         return None
     places = [*range(len(rows))]

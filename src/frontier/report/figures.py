@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frontier.data.plots import ACCENT, FAINT, FLOAT, GOOD, INK, INT8, axes_of, new, plain, save
 from frontier.report import charts, words
 from frontier.report.results import TargetResult, named
 
@@ -13,43 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, FAINT, LINE = "#1b1f24", "#6b7280", "#e3e5e8"
-INT8, FLOAT, ACCENT, GOOD = "#1f5fa8", "#8b929c", "#b4451f", "#2f7d4f"
-# no software version in the file: equal numbers give equal bytes
-METADATA = {"Software": None}
-
-
-def new(width: float, height: float) -> "Figure":
-    """An empty figure, inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=160, layout="constrained")
-
-
-def axes_of(axes: "Axes") -> "Axes":
-    """The axes in the look that all figures share."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(color=LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    return axes
-
 
 def _axes(width: float, height: float) -> tuple["Figure", "Axes"]:
     figure = new(width, height)
     return figure, axes_of(figure.add_subplot())
-
-
-def save(figure: "Figure", path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata=METADATA, facecolor="white")
-    return path
-
-
-def plain(name: str) -> str:
-    """The user's text as text: a dollar sign in it is no formula."""
-    return name.replace("$", r"\$")
 
 
 def _scatter(axes: "Axes", timed: Sequence[Mapping[str, Any]], key: str, label: str) -> None:

@@ -3,22 +3,26 @@
 Trainings need none: the dashboard draws their curves from the metrics that they log.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frontier.data.plots import (
+    FLOAT,
+    INK,
+    INT8,
+    SPLIT_COLORS,
+    axes_of,
+    bars,
+    new,
+    plain,
+    save,
+)
 from frontier.report import accuracy, dataset, words
 from frontier.report.charts import PALETTE
-from frontier.report.figures import ACCENT, FLOAT, INK, INT8, axes_of, new, plain, save
 from frontier.report.results import TargetResult
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-SPLIT_COLORS = {"train": INT8, "val": ACCENT, "test": FLOAT}
 
 
 def precision_recall(target: TargetResult, path: Path) -> Path | None:
@@ -55,25 +59,11 @@ def per_size(target: TargetResult, path: Path) -> Path | None:
         (f"exported ({target.precision})", INT8, [words.number(row["AP"]) for row in rows]),
         ("float32", FLOAT, [words.number(row["AP_float"]) for row in rows]),
     ]
-    _bars(axes, names, series)
+    bars(axes, names, series)
     axes.set_xlabel("AP on the test split", color=INK)
     axes.set_title(f"AP per box size, {target.name}", loc="left", fontsize=11, color=INK)
     axes.legend(frameon=False, fontsize=9)
     return save(figure, path)
-
-
-def _bars(
-    axes: "Axes", names: Sequence[str], series: Sequence[tuple[str, str, Sequence[Any]]]
-) -> None:
-    """Horizontal bars, a group per name and a colour per series, the first on top."""
-    places = np.arange(len(names))
-    height = 0.8 / len(series)
-    for index, (label, color, values) in enumerate(series):
-        offset = (index - (len(series) - 1) / 2) * height
-        lengths = [value or 0.0 for value in values]
-        axes.barh(places + offset, lengths, height=0.9 * height, color=color, label=label)
-    axes.set_yticks(places, names)
-    axes.invert_yaxis()
 
 
 def confusion(target: TargetResult, path: Path) -> Path | None:
@@ -99,22 +89,6 @@ def confusion(target: TargetResult, path: Path) -> Path | None:
     axes.set_ylabel("truth", color=INK)
     title = f"At a score of {target.curves['score_threshold']:.2f}, IoU 0.5, {target.name}"
     axes.set_title(title, loc="left", fontsize=11, color=INK)
-    return save(figure, path)
-
-
-def labels(classes: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
-    """Boxes per class and split; None without classes."""
-    rows = dataset.label_rows(classes)
-    if not rows:
-        return None
-    figure = new(8, 1.2 + 0.42 * len(rows))
-    axes = axes_of(figure.add_subplot())
-    names = [plain(row["name"]) for row in rows]
-    splits = dataset.SPLITS
-    _bars(axes, names, [(s, SPLIT_COLORS[s], [row[s] for row in rows]) for s in splits])
-    axes.set_xlabel("boxes", color=INK)
-    axes.set_title("Boxes per class and split", loc="left", fontsize=11, color=INK)
-    axes.legend(frameon=False, fontsize=9)
     return save(figure, path)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frontier import tracking
+from frontier.data import plots
 from frontier.data.catalog import Catalog
 from frontier.data.drawing import jpeg
 from frontier.files import atomic_write
@@ -85,7 +86,7 @@ def _draw(
         drawn.append(stills.per_size(target, folder / f"per_size{suffix}.png"))
         drawn.append(stills.precision_recall(target, folder / f"precision_recall{suffix}.png"))
         drawn.append(stills.confusion(target, folder / f"confusion{suffix}.png"))
-    drawn.append(stills.labels(results.verdict["classes"], folder / "labels.png"))
+    drawn.append(plots.classes(results.verdict["classes"], folder / "labels.png"))
     drawn.append(stills.sizes(sizes, folder / "box_sizes.png"))
     if shown:
         path = folder / "examples.jpg"

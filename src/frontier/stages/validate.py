@@ -8,6 +8,7 @@ import pyarrow.parquet
 from pydantic import Field
 
 from frontier import tracking
+from frontier.data.card import write_card
 from frontier.data.expectations import judge
 from frontier.data.formats import SPLITS
 from frontier.data.judged import Judged
@@ -29,7 +30,8 @@ class Params(Section):
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
-    """Write `judged/` (the verdict, and what becomes of each image and box) and `data_docs/`.
+    """Write `judged/` (the verdict, and what becomes of each image and box), and two accounts of
+    it to look at: `data_docs/` and `card/`.
 
     Raises:
         DataError: a critical expectation failed; lists what breaks every such rule.
@@ -39,19 +41,24 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     checks = rules(params.validate_)
     found = Judged(folder, judged, params.validate_)
     tables = found.tables()
-    docs = inputs.work / "data_docs"  # outlives a failure, when it is wanted most
-    shutil.rmtree(docs, ignore_errors=True)
+    pages = [inputs.work / name for name in ("data_docs", "card")]
+    for page in pages:  # they outlive a failure, when they are wanted most
+        shutil.rmtree(page, ignore_errors=True)
+    docs, card = pages
     entries = judge(tables, checks, docs)
     names = Names(folder, judged, tables)
     broken = {rule.code: names.broken(rule, SAMPLE) for rule in checks}
     entries = [{**entry, "sample": broken[entry["code"]]} for entry in entries]
     verdict = _verdict(entries, found, tables, judged)
     write_json(judged / "verdict.json", verdict)
+    write_card(card, found, names, verdict)
     if not verdict["passed"]:
-        tracking.log_artifact(docs)
+        for page in pages:
+            tracking.log_artifact(page)
         raise DataError(*_complaint(entries, checks, names))
-    shutil.copytree(docs, out / "data_docs")
-    tracking.log_artifact(out / "data_docs")
+    for page in pages:
+        shutil.copytree(page, out / page.name)
+        tracking.log_artifact(out / page.name)
     warnings = sum(not entry["success"] for entry in entries)
     return {**verdict["counts"], "expectations": len(entries), "warnings": warnings}
 

@@ -62,7 +62,7 @@ def perfect(truth: Truth) -> Detections:
 
 
 def planted(truth: Truth) -> Truth:
-    """Of the first labels, the second image's is gone, the third's another class, the fourth's off."""
+    """The first label of an image each: gone, of another class, and half its width to the right."""
     second, third, fourth = (int(truth.offsets[i]) for i in (1, 2, 3))
     boxes, labels = truth.boxes_xyxy.copy(), truth.labels.copy()
     labels[third] = (labels[third] + 1) % CLASSES

@@ -86,6 +86,7 @@ def _catalog(root: Path, folder: Path) -> pd.DataFrame:
                 "sha256": files.sha256(image_root / name),
             }
         )
+    images.append(images[0] | {"image_id": 900, "split": "val", "file_name": "<b>900.png"})
     info = {
         "name": "made-up workshop parts",
         "source": "synthetic",
@@ -158,10 +159,20 @@ def _trainings(data: Path, *, trained: bool) -> None:
             _history(folder / "history.csv", steps, columns)
     files.write_json(data / "teacher" / "quality.json", {"AP": 0.512, "AP50": 0.731})
     if trained:
+        _suspects(data / "teacher")
         picture = data / "distill" / "onnxruntime-cpu" / "batches.jpg"
         Image.new("RGB", (96, 96), (96, 110, 104)).save(picture)
     for name in shapes:
         files.write_manifest(data / name)
+
+
+def _suspects(folder: Path) -> None:
+    """More than the page shows, one of another class with a hostile name."""
+    row = {"split": "val", "kind": "missing", "class": "nut", "seen_as": None, "score": 0.01}
+    swapped = {"kind": "wrong-class", "class": "bolt", "seen_as": HOSTILE, "score": 0.125}
+    rows = [row | {"image_id": 900, "box_xyxy": [1.0, 2.0, 30.0, i]} for i in range(30)]
+    files.write_json(folder / "suspects.json", [rows[0] | swapped, *rows[1:]])
+    Image.new("RGB", (96, 96), (90, 90, 110)).save(folder / "suspects.jpg")
 
 
 def _history(path: Path, steps: int, columns: list[str]) -> None:

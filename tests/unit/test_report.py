@@ -133,6 +133,8 @@ def test_provenance_names_each_file_with_its_hash(
         "data/evaluate/onnxruntime-cpu/detections.parquet",
         "data/evaluate/onnxruntime-cpu/curves.json",
         "data/distill/onnxruntime-cpu/batches.jpg",
+        "data/teacher/suspects.json",
+        "data/teacher/suspects.jpg",
         "data/ingest/catalog/boxes.parquet",
         "data/pretrain/history.csv",
         "data/export/onnxruntime-cpu/export.json",
@@ -420,3 +422,18 @@ def test_in_a_browser_charts_draw_and_a_phone_does_not_scroll_sideways(
     found = json.loads(html.unescape(title[1]))
     assert found["charts"] == 9  # frontier, precision over recall, 4 trainings, labels, 2 sizes
     assert found["wide"] <= 390
+
+
+def test_doubted_labels_are_candidates_with_their_judge_named(page: str) -> None:
+    text = visible_text(page)
+    assert "30 candidates for an error" in text
+    assert "of AP 0.512 on val, and the labels disagree there" in text
+    assert f"val <b>900.png wrong class bolt {CLASSES[2]} 0.125" in text
+    assert text.count("val <b>900.png") == 20
+    assert "The first 20 of 30" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_doubted_labels_are_shown_only_where_somebody_doubted(tmp_path: Path) -> None:
+    text = visible_text((make_report(tmp_path, trained=False)[0] / "index.html").read_text())
+    assert "Labels worth a second look" not in text

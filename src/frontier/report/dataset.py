@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 COLORS = {"train": "--int8", "val": "--accent", "test": "--float"}
 RELATIVE_BINS = 20
 NAME_LENGTH = 16
+MAX_SUSPECTS = 20  # rows of the table
 
 
 class Histogram(NamedTuple):
@@ -138,3 +139,15 @@ def _short(name: str) -> str:
     """A name that leaves a phone some width for the bars."""
     short = name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
     return escape(short, quote=False)  # Plotly knows no entity for a quotation mark
+
+
+def suspect_rows(suspects: Sequence[Mapping[str, Any]], catalog: Catalog) -> list[dict[str, Any]]:
+    """The first labels that the teacher doubts, each with the file name of its image."""
+    shown = suspects[:MAX_SUSPECTS]
+    # held-out images are train's in the catalog; ids are unique within a split of it only
+    sources = {row["split"]: row["split"].replace("holdout", "train") for row in shown}
+    names: dict[str, dict[int, str]] = {}
+    for split, source in sources.items():
+        images = catalog.split(source)
+        names[split] = dict(zip(images.image_ids.tolist(), images.file_names, strict=True))
+    return [{**row, "file_name": names[row["split"]][row["image_id"]]} for row in shown]

@@ -54,6 +54,7 @@ def render(
     *,
     examples: Sequence[Example],
     sizes: Sequence[dataset.Histogram],
+    suspects: Sequence[Mapping[str, Any]],
     card: str,
     parameters: Mapping[str, Any],
 ) -> str:
@@ -62,6 +63,7 @@ def render(
     Args:
         examples: of the first measured target.
         sizes: of the dataset's boxes.
+        suspects: the first labels that the teacher doubts, with file names.
         card: the model card, markdown.
         parameters: the sections of `params.yaml` that the report reads.
     """
@@ -80,6 +82,8 @@ def render(
             waterfalls={name: charts.waterfall(s) for name, s in results.searches.items()},
             trainings={name: training.chart(table) for name, table in results.histories.items()},
             batches={name: _inlined(path) for name, path in results.batches.items()},
+            suspects=suspects,
+            suspects_picture=_inlined(results.suspects_picture),
             labels=dataset.labels_chart(results.verdict["classes"]),
             sizes=[dataset.sizes_chart(histogram) for histogram in sizes],
             plotly=plotly_script(),

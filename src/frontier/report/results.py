@@ -138,6 +138,8 @@ class Results:
         searches: `search.json` per searched target.
         histories: columns of `history.csv` per training ("teacher", "distill/<target>", ...),
             none where nothing was trained.
+        suspects: labels that the teacher doubts, None where it was not asked.
+        suspects_picture: the first of them, None where there is none.
         batches: the sheet of training images per student, None where there is none.
     """
 
@@ -146,6 +148,8 @@ class Results:
     hardware: Mapping[str, Any]
     audit: Mapping[str, Any]
     teacher: Mapping[str, Any]
+    suspects: Sequence[Mapping[str, Any]] | None
+    suspects_picture: Path | None
     searches: Mapping[str, Mapping[str, Any]]
     targets: Sequence[TargetResult]
     histories: Mapping[str, Table]
@@ -195,6 +199,8 @@ def gather(
     catalog = sources.json("ingest/catalog/catalog.json")
     verdict = sources.json("validate/judged/verdict.json")
     quality = sources.json_or_none("teacher/quality.json") or {}
+    suspects = sources.json_or_none("teacher/suspects.json")
+    suspects_picture = sources.path_or_none("teacher/suspects.jpg")
     audit = sources.json("pseudo_label/audit.json")
     histories = {name: sources.history(f"{name}/history.csv") for name in trainings}
     batches = {name: sources.path_or_none(f"{name}/batches.jpg") for name in students}
@@ -205,6 +211,8 @@ def gather(
         hardware=hardware,
         audit=audit,
         teacher=quality,
+        suspects=suspects,
+        suspects_picture=suspects_picture,
         searches=searches,
         targets=[
             _target(sources, name, target, searches[target.like])

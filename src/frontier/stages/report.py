@@ -10,7 +10,7 @@ from frontier.data.drawing import jpeg
 from frontier.files import atomic_write
 from frontier.params import Report, Run, Search, Section, Target
 from frontier.report import card, figures, page, stills
-from frontier.report.dataset import Histogram, histograms
+from frontier.report.dataset import Histogram, histograms, suspect_rows
 from frontier.report.examples import Example, example_sheet, examples, read_detections
 from frontier.report.results import FOLDERS, Results, gather
 from frontier.stages import Inputs
@@ -38,6 +38,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         results,
         examples=shown,
         sizes=sizes,
+        suspects=suspect_rows(results.suspects or [], catalog),
         card=model_card,
         parameters=params.model_dump(mode="json"),
     )

@@ -1,11 +1,15 @@
 """Train the largest network on the real labels; it teaches the ones that follow."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frontier import tracking
-from frontier.data.packing import load_meta, load_split
-from frontier.files import write_json
-from frontier.metrics import coco_metrics
+from frontier.data.drawing import jpeg
+from frontier.data.packing import PackedSplit, load_meta, load_split
+from frontier.files import atomic_write, write_json
+from frontier.labeling import gallery
+from frontier.labeling.noise import suspects
+from frontier.metrics import Detections, coco_metrics
 from frontier.models.detector import Detector, load_detector, save_detector
 from frontier.models.inference import detect, truth_of
 from frontier.models.transfer import transfer
@@ -16,6 +20,8 @@ from frontier.training.plan import Task, train
 from frontier.training.recipes import supervised
 from frontier.training.scoring import held_out_score
 from frontier.training.sources import Sides, batch_source, settle
+
+SUSPECTS = 100  # of each kind and split
 
 
 class Params(Section):
@@ -38,14 +44,36 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     sides = Sides(tuple(params.space.image_sizes), params.run.seed + 1)
     source = batch_source([split], params.train, params.run, sides)
     backward = supervised(detector, params.train)
-    score = held_out_score(split, load_split(pack, "holdout"), detector.architecture.image_side)
+    unseen = {name: load_split(pack, name) for name in ("holdout", "val")}
+    score = held_out_score(split, unseen["holdout"], detector.architecture.image_side)
     task = Task(detector, backward, source, params.train, params.run, inputs.work, score)
     history = train(task, params.teacher)
     settle(detector, split, detector.architecture.image_side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")
-    validation = load_split(pack, "val")
-    found = detect(detector.deploy().to(device), validation, detector.architecture.image_side)
-    quality = coco_metrics(truth_of(validation), found)
+    deployed, side = detector.deploy().to(device), detector.architecture.image_side
+    found = {name: detect(deployed, own, side) for name, own in unseen.items()}
+    quality = coco_metrics(truth_of(unseen["val"]), found["val"])
     write_json(out / "quality.json", quality)
-    return {"AP": quality["AP"], "AP50": quality["AP50"], "loss": history[-1]["loss"]}
+    doubted = _doubt(unseen, found, [entry["name"] for entry in classes], out)
+    metrics = {"AP": quality["AP"], "AP50": quality["AP50"], "loss": history[-1]["loss"]}
+    return {**metrics, "label_suspects": doubted}
+
+
+def _doubt(
+    splits: Mapping[str, PackedSplit],
+    found: Mapping[str, Detections],
+    names: Sequence[str],
+    out: Path,
+) -> int:
+    """Write the labels worth a second look, of images that the network was not trained on."""
+    finds = gallery.in_turns(
+        gallery.Find(name, suspect)
+        for name, split in splits.items()
+        for suspect in suspects(truth_of(split), found[name], SUSPECTS)
+    )
+    write_json(out / "suspects.json", gallery.rows(finds, splits, names))
+    if finds:
+        atomic_write(out / "suspects.jpg", jpeg(gallery.picture(finds, splits, names)))
+        tracking.log_artifact(out / "suspects.jpg", "figures")
+    return len(finds)

@@ -172,9 +172,12 @@ def mixed(one: Sample, other: Sample) -> Sample:
     Reference: Zhang et al. 2018, "mixup" (arXiv:1710.09412); even shares and boxes of full weight
     as in YOLOX (Ge et al. 2021, arXiv:2107.08430, section 2.1).
     """
-    image = cv2.addWeighted(one.image_HWC, 0.5, other.image_HWC, 0.5, 0)
-    targets = (np.concatenate(pair) for pair in zip(one[1:], other[1:], strict=True))
-    return Sample(np.asarray(image, np.uint8), *targets)
+    return Sample(
+        np.asarray(cv2.addWeighted(one.image_HWC, 0.5, other.image_HWC, 0.5, 0), np.uint8),
+        np.concatenate([one.boxes_xyxy, other.boxes_xyxy]),
+        np.concatenate([one.labels, other.labels]),
+        np.concatenate([one.ignore, other.ignore]),
+    )
 
 
 def jitter_hsv(image_HWC: Bytes, gains: tuple[float, float, float], rng: Rng) -> Bytes:

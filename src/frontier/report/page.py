@@ -80,6 +80,7 @@ def render(
             waterfalls={name: charts.waterfall(s) for name, s in results.searches.items()},
             trainings={name: training.chart(table) for name, table in results.histories.items()},
             batches={name: _inlined(path) for name, path in results.batches.items()},
+            pictures={name: _inlined(path) for name, path in results.dataset_pictures.items()},
             labels=dataset.labels_chart(results.verdict["classes"]),
             sizes=[dataset.sizes_chart(histogram) for histogram in sizes],
             plotly=plotly_script(),

@@ -24,6 +24,7 @@ FOLDERS = (
     "export",
     "evaluate",
 )
+CARD_PICTURES = ("box_sizes.png", "offenders.jpg")
 OUTCOMES = {"measured": "measured", "built-not-run": "built, not run", "not-built": "not built"}
 Table = dict[str, list[float | None]]
 
@@ -139,6 +140,8 @@ class Results:
         histories: columns of `history.csv` per training ("teacher", "distill/<target>", ...),
             none where nothing was trained.
         batches: the sheet of training images per student, None where there is none.
+        dataset_pictures: `box_sizes.png` and `offenders.jpg` of the dataset card, None where it
+            has none.
     """
 
     catalog: Mapping[str, Any]
@@ -150,6 +153,7 @@ class Results:
     targets: Sequence[TargetResult]
     histories: Mapping[str, Table]
     batches: Mapping[str, Path | None]
+    dataset_pictures: Mapping[str, Path | None]
     sources: Sources = field(repr=False)
 
     @property
@@ -194,6 +198,7 @@ def gather(
     hardware = sources.json("hardware.json")
     catalog = sources.json("ingest/catalog/catalog.json")
     verdict = sources.json("validate/judged/verdict.json")
+    pictures = {name: sources.path_or_none(f"validate/card/{name}") for name in CARD_PICTURES}
     quality = sources.json_or_none("teacher/quality.json") or {}
     audit = sources.json("pseudo_label/audit.json")
     histories = {name: sources.history(f"{name}/history.csv") for name in trainings}
@@ -212,6 +217,7 @@ def gather(
         ],
         histories=histories,
         batches=batches,
+        dataset_pictures=pictures,
         sources=sources,
     )
 

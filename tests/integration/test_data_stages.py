@@ -111,8 +111,9 @@ def test_the_embedded_data_passes_whole_and_again_alike(tmp_path: Path) -> None:
 def test_data_docs_need_no_network(tmp_path: Path, mine: Path) -> None:
     run_ingest(tmp_path, "mine")
     run_validate(tmp_path)
-    pages = list((tmp_path / "data" / "validate" / "data_docs").rglob("*.html"))
-    assert len(pages) >= 11
+    pages = list((tmp_path / "data" / "validate").rglob("*.html"))
+    assert len(pages) >= 12
+    assert tmp_path / "data" / "validate" / "card" / "index.html" in pages
     for page in pages:
         loaded = re.findall(r"<(?:link|script|img)[^>]*https?://[^>]*>", page.read_text())
         assert loaded == []
@@ -201,6 +202,8 @@ def test_an_image_in_train_and_test_is_a_leak(tmp_path: Path, mine: Path) -> Non
     text = r"train/train_00001\.jpg and test/test_00002\.jpg: one is the same file in another split"
     with pytest.raises(DataError, match=text):
         run_validate(tmp_path, max_quarantined=1.0)
+    page = (tmp_path / ".work" / "card" / "index.html").read_text()
+    assert "train/train_00001.jpg and test/test_00002.jpg" in page  # it outlives the failure
 
 
 def test_corners_instead_of_sizes_are_noticed(tmp_path: Path, mine: Path) -> None:

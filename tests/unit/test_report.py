@@ -81,7 +81,8 @@ def test_page_needs_nothing_from_outside(page: str) -> None:
     """Links and pictures stay inside the file, and its policy forbids loading anything else."""
     addresses = re.findall(r'(?:href|src|action)="([^"]*)"', without_scripts(page))
     assert addresses
-    assert all(a.startswith(("#", "data:image/jpeg;base64,")) for a in addresses)
+    inside = ("#", "data:image/jpeg;base64,", "data:image/png;base64,")
+    assert all(a.startswith(inside) for a in addresses)
     assert "default-src 'none'" in page
     assert "url(" not in page[: page.index("<body>")]
 
@@ -139,10 +140,20 @@ def test_provenance_names_each_file_with_its_hash(
         "data/pretrain/history.csv",
         "data/export/onnxruntime-cpu/export.json",
         "data/validate/judged/verdict.json",
+        "data/validate/card/box_sizes.png",
+        "data/validate/card/offenders.jpg",
         "data/hardware.json",
     }
     for name, digest in listed:
         assert files.sha256(data.parent / name) == digest
+
+
+def test_expectations_to_look_at_come_first(page: str) -> None:
+    text = visible_text(page)
+    order = ("boxes-inside-image", "look-alikes", "2 expectations met without", "known-categories")
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    assert "The dataset card, data/validate/card/index.html , has more" in text
 
 
 def test_a_target_that_was_not_run_is_never_called_measured(page: str) -> None:
@@ -226,6 +237,7 @@ def test_everything_that_may_be_missing_at_once(tmp_path: Path) -> None:
         feasible=False,
         measured=False,
         trained=False,
+        pictured=False,
         max_latency_ms=0.1,
         min_ap=0.9,
     )
@@ -241,6 +253,7 @@ def test_everything_that_may_be_missing_at_once(tmp_path: Path) -> None:
     assert "No examples: no target was run." in text
     assert text.count("No step of it was recorded.") == 4
     assert "No picture of its batches was kept." in text
+    assert "Worst offenders" not in text
     assert "No architecture was found, so there is no input to measure sizes at." in text
 
 

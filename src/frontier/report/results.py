@@ -24,6 +24,7 @@ FOLDERS = (
     "export",
     "evaluate",
 )
+CARD_PICTURES = ("box_sizes.png", "offenders.jpg")
 OUTCOMES = {"measured": "measured", "built-not-run": "built, not run", "not-built": "not built"}
 Table = dict[str, list[float | None]]
 
@@ -141,6 +142,8 @@ class Results:
         suspects: labels that the teacher doubts, None where it was not asked.
         suspects_picture: the first of them, None where there is none.
         batches: the sheet of training images per student, None where there is none.
+        dataset_pictures: `box_sizes.png` and `offenders.jpg` of the dataset card, None where it
+            has none.
     """
 
     catalog: Mapping[str, Any]
@@ -154,6 +157,7 @@ class Results:
     targets: Sequence[TargetResult]
     histories: Mapping[str, Table]
     batches: Mapping[str, Path | None]
+    dataset_pictures: Mapping[str, Path | None]
     sources: Sources = field(repr=False)
 
     @property
@@ -198,6 +202,7 @@ def gather(
     hardware = sources.json("hardware.json")
     catalog = sources.json("ingest/catalog/catalog.json")
     verdict = sources.json("validate/judged/verdict.json")
+    pictures = {name: sources.path_or_none(f"validate/card/{name}") for name in CARD_PICTURES}
     quality = sources.json_or_none("teacher/quality.json") or {}
     suspects = sources.json_or_none("teacher/suspects.json")
     suspects_picture = sources.path_or_none("teacher/suspects.jpg")
@@ -220,6 +225,7 @@ def gather(
         ],
         histories=histories,
         batches=batches,
+        dataset_pictures=pictures,
         sources=sources,
     )
 

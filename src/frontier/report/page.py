@@ -82,12 +82,9 @@ def render(
             waterfalls={name: charts.waterfall(s) for name, s in results.searches.items()},
             trainings={name: training.chart(table) for name, table in results.histories.items()},
             batches={name: _inlined(path) for name, path in results.batches.items()},
-<<<<<<< HEAD
             suspects=suspects,
             suspects_picture=_inlined(results.suspects_picture),
-=======
             pictures={name: _inlined(path) for name, path in results.dataset_pictures.items()},
->>>>>>> a04092dcda42b98ff5645d87f2185fc7a706b15c
             labels=dataset.labels_chart(results.verdict["classes"]),
             sizes=[dataset.sizes_chart(histogram) for histogram in sizes],
             plotly=plotly_script(),

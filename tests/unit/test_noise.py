@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from frontier.labeling.noise import CUT, SEEN, SURE, suspects
+from frontier.labeling.noise import CUT, FAINT, SURE, suspects
 from frontier.metrics import Detections, Truth
 
 SIDE, CLASSES, KINDS = 100, 3, ("missing", "wrong-class", "badly-placed")
@@ -152,11 +152,12 @@ def test_of_two_detections_without_a_label_of_their_class_the_surer_is_worse() -
     [
         ([(10, *FAR, 0, SURE - 0.01)], "not sure enough for a missing label"),
         ([(10, *LABEL, 1, SURE - 0.01)], "not sure enough for another class"),
-        ([(10, 20, 10, 40, 30, 0, SEEN - 0.01)], "not sure enough for another place"),
+        ([(10, 20, 10, 40, 30, 0, SURE - 0.01)], "not sure enough for another place"),
         ([(10, *LABEL, 0, 0.9), (10, *LABEL, 1, 0.9)], "its own class is seen there too"),
         ([(10, *LABEL, 0, 0.9), (10, 15, 10, 35, 30, 0, 0.8)], "seen twice"),
         ([(10, 29, 29, 49, 49, 0, 0.9)], "a touch at the corner is no misplaced label"),
         ([(10, 15, 10, 33, 32, 1, 0.9), (10, 12, 11, 31, 30, 0, 0.55)], "found, if less surely"),
+        ([(10, 20, 10, 40, 30, 0, 0.9), (10, *LABEL, 0, FAINT + 0.01)], "hard to see"),
     ],
 )
 def test_what_has_another_explanation_is_not_suspected(

@@ -1,8 +1,7 @@
 """Labels worth a second look: where a trained network and the labels disagree, by cleanlab.
 
 Only what neither side explains is scored: detections that hit no label of their class at IoU 0.5,
-and labels that no such detection hit. So a good network on good labels suspects nothing, and a
-label is not blamed for the detection of its neighbour.
+and labels that no such detection hit. So a good network on good labels suspects nothing.
 
 Legend: N detections and T labels of one image; boxes are xyxy in pixels.
 
@@ -30,14 +29,16 @@ OVERLAP, NEARNESS_PX = 0.9, 10.0
 # Below the nearness of any two boxes in a picture of 1,000 px. cleanlab takes the least similarity
 # that it was shown, which is none to speak of where few pairs are left.
 FLOOR = 1e-50
-# cleanlab's own for a detection that may speak about places
-SEEN = 0.5
-# of one that may speak of missing labels and other classes; cleanlab's 0.95 is meant for class
-# probabilities, while scores that also rate the box, as here, hardly get there
-SURE = 0.6
-# Similarity of a half: below it label and detection of one class are
-# badly placed to each other, above it they are the same object, so that the class is in question.
-# Jitter costs a perfect detection a tenth or two of it.
+# Score of a detection that may speak against a label. cleanlab's own for places; of missing labels
+# and other classes it lets speak only from 0.95 on, which is meant for class probabilities: scores
+# that also rate the box, as here, never get there.
+SURE = 0.5
+# Of one that may speak for a label where it is: an object that is hard to see has a weak detection
+# in its own place, and would else be taken for the neighbour that touches it.
+FAINT = 0.1
+# Similarity of a half: below it label and detection of one class are badly placed to each other,
+# above it they are the same object, so that the class is in question. Jitter costs a perfect
+# detection a tenth or two of it.
 CUT = 0.5
 
 
@@ -57,7 +58,12 @@ class Suspect(NamedTuple):
 
 
 class _Left(NamedTuple):
-    """What matching left over in one image: N detections, `open` of T labels."""
+    """What matching left over in one image: N detections, and of T labels some.
+
+    Attributes:
+        open: `[T]` no detection of the label's class above `SURE` hit it.
+        blank: `[T]` none above `FAINT` did.
+    """
 
     image_id: int
     boxes_xyxy: Floats
@@ -66,18 +72,19 @@ class _Left(NamedTuple):
     given_xyxy: Floats
     given: Ints
     open: Flags
+    blank: Flags
 
 
 def suspects(truth: Truth, detections: Detections, most: int) -> list[Suspect]:
     """The most suspicious first, at most `most` of each kind; crowds are never judged."""
-    seen = detections.scores > SEEN
-    sure = Detections(
+    seen = detections.scores > FAINT
+    found = Detections(
         detections.image_id[seen],
         detections.boxes_xyxy[seen],
         detections.scores[seen],
         detections.labels[seen],
     )
-    images = zip(truth.image_ids.tolist(), scenes(truth, sure), strict=True)
+    images = zip(truth.image_ids.tolist(), scenes(truth, found), strict=True)
     left = [_left_over(image_id, scene) for image_id, scene in images]
     left = [image for image in left if len(image.scores)]
     kinds = (_missing(left), *_doubted(left))
@@ -89,18 +96,20 @@ def _rank(suspect: Suspect) -> tuple[Any, ...]:
 
 
 def _left_over(image_id: int, scene: Scene) -> _Left:
-    matched = match(scene)
-    left = matched.counts & ~matched.right
-    free = ~scene.crowd
-    free[matched.found[matched.right]] = False
+    """The best scores match first, so that faint detections take nothing from the sure ones."""
+    matched, judged, sure = match(scene), ~scene.crowd, scene.scores > SURE
+    left = matched.counts & ~matched.right & sure
+    labels = np.arange(len(judged))
+    hit, hit_surely = (np.isin(labels, matched.found[rows]) for rows in (slice(None), sure))
     return _Left(
         image_id,
         scene.boxes_xyxy[left],
         scene.scores[left],
         scene.labels[left],
-        scene.truth_xyxy[~scene.crowd],
-        scene.truth_labels[~scene.crowd],
-        free[~scene.crowd],
+        scene.truth_xyxy[judged],
+        scene.truth_labels[judged],
+        ~hit_surely[judged],
+        ~hit[judged],
     )
 
 
@@ -144,20 +153,20 @@ def _doubted(left: Sequence[_Left]) -> tuple[list[Suspect], list[Suspect]]:
     swap = compute_swap_box_scores(
         auxiliary_inputs=inputs, high_probability_threshold=SURE, overlapping_label_check=False
     )
-    place = compute_badloc_box_scores(auxiliary_inputs=inputs, low_probability_threshold=SEEN)
+    place = compute_badloc_box_scores(auxiliary_inputs=inputs, low_probability_threshold=SURE)
     wrong: list[Suspect] = []
     misplaced: list[Suspect] = []
     for image, swap_scores, place_scores in zip(left, swap, place, strict=True):
         overlap = iou(image.given_xyxy, image.boxes_xyxy)  # [T, N]
         same = image.given[:, None] == image.labels
-        near = (overlap * same).max(axis=1) >= NEAR_IOU
-        rival = (overlap * (~same & (image.scores > SURE))).argmax(axis=1)
+        blank = image.blank & ((overlap * same).max(axis=1) >= NEAR_IOU)
+        rival = (overlap * ~same).argmax(axis=1)
         for row, label in enumerate(image.given.tolist()):
             box = tuple(image.given_xyxy[row].tolist())
             if (score := float(swap_scores[row])) < CUT:
                 other = int(image.labels[rival[row]])
                 wrong.append(Suspect("wrong-class", image.image_id, label, other, box, score))
-            elif near[row] and (score := float(place_scores[row])) < CUT:
+            elif blank[row] and (score := float(place_scores[row])) < CUT:
                 misplaced.append(Suspect("badly-placed", image.image_id, label, None, box, score))
     return wrong, misplaced
 
@@ -167,4 +176,5 @@ def _only_open(image: _Left) -> _Left:
         given_xyxy=image.given_xyxy[image.open],
         given=image.given[image.open],
         open=image.open[image.open],
+        blank=image.blank[image.open],
     )

@@ -3,6 +3,7 @@
 Legend: N images, M pairs of them (first < second), D distinct hashes.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,10 +55,11 @@ def near_pairs(hashes: npt.NDArray[np.uint8], radius: int) -> tuple[Ints, list[P
         turned = _turned(distinct, start)
         crowd = _crowd(turned, width)
         crowded |= crowd
-        for pairs in _pairs_that_share(turned, width, crowd, radius):
-            found.add(pairs)
-    near = firsts[found.settled()]
-    pairs = np.sort(np.concatenate([chains, near]), axis=1)
+        with _one_thread():
+            for pairs in _pairs_that_share(turned, width, crowd, radius):
+                found.add(pairs)
+    near = _ordered(*firsts[found.settled()].T)
+    pairs = np.concatenate([chains, near])
     return pairs[np.lexsort(pairs.T[::-1])], _remarks(int(crowded.sum()), found.thinned)
 
 
@@ -116,7 +118,8 @@ class _Pairs:
     def settled(self) -> Ints:
         """All so far `[M, 2]`; if there are too many, as many as keep every group together."""
         first, second = np.concatenate(self._pairs).T
-        code = np.unique(first * self.count + second)
+        code = np.sort(first * self.count + second)
+        code = code[np.append(True, code[1:] != code[:-1])[: len(code)]]
         pairs = np.stack(np.divmod(code, max(self.count, 1)), axis=1)
         if len(pairs) <= self.most:
             return pairs
@@ -124,7 +127,23 @@ class _Pairs:
         self._group = groups(self.count, pairs)
         graph = coo_array((np.ones(len(pairs)), pairs.T), (self.count, self.count))
         forest = csgraph.minimum_spanning_tree(graph.tocsr()).tocoo()
-        return np.sort(np.stack([forest.row, forest.col], axis=1).astype(np.int64), axis=1)
+        return _ordered(forest.row.astype(np.int64), forest.col.astype(np.int64))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Blocks are small: on a busy machine, faiss's threads wait for one another far longer than
+    they work."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _ordered(first: Ints, second: Ints) -> Ints:
+    return np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
 
 
 def _turned(words: Words, start: int) -> Words:
@@ -162,8 +181,7 @@ def _search(index: Any, words: Words, members: Ints, radius: int) -> Iterator[In
         limits, _, matches = index.range_search(codes[start : start + BLOCK], radius + 1)
         first = start + np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64)))
         once = first < matches
-        pairs = np.stack([members[first[once]], members[matches[once]]], axis=1)
-        yield np.sort(pairs, axis=1)
+        yield _ordered(members[first[once]], members[matches[once]])
 
 
 def _remarks(crowded: int, thinned: bool) -> list[Problem]:

@@ -17,8 +17,8 @@ from frontier.images import ImageError, decode_image, read_bytes
 
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
-# of the hash: pixels looked at each way (more cost more than they tell), side of the thumbnail,
-# frequencies kept each way
+# of the hash: pixels looked at each way (more cost more than they tell), side of the thumbnail
+# that they are averaged to, frequencies kept each way
 SAMPLED, THUMBNAIL, FREQUENCIES = 256, 64, 16
 SHARD = 256  # images: seconds of work, and a table of some 60 kB
 SUFFIXES = {
@@ -129,9 +129,8 @@ def perceptual_hash(image: Image.Image) -> str:
     Reference: Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
     section 3.2.1.
     """
-    size = min(SAMPLED, image.width), min(SAMPLED, image.height)
-    grey = image.resize(size, Image.Resampling.NEAREST).convert("L")
-    small = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    grey = image.resize((SAMPLED, SAMPLED), Image.Resampling.NEAREST).convert("L")
+    small = grey.reduce(SAMPLED // THUMBNAIL)
     strengths = COSINES @ np.asarray(small, np.float64) @ COSINES.T
     middle = strengths.size // 2
     median = np.partition(strengths, middle, axis=None)[middle]

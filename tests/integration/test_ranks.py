@@ -139,7 +139,8 @@ def test_a_stage_runs_under_torchrun(project: Path, monkeypatch) -> None:
     answer = start(project, "-m", "frontier.stages", "teacher")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     verify_manifest(project / "data" / "teacher")
-    assert (project / "data" / "teacher" / "model.safetensors").is_file()
+    for name in ("model.safetensors", "quality.json", "suspects.json"):
+        assert (project / "data" / "teacher" / name).is_file()
     assert (project / "data" / "runs" / "teacher.json").is_file()
     assert not (project / "data" / ".partial" / "teacher").exists()
     events = re.findall(r'"event": "(\w+)"', journal.read_text())

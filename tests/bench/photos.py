@@ -3,29 +3,41 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from frontier.boxes import Letterbox, xywh_to_xyxy
-from frontier.data.formats import coco
+from frontier.data.formats import box_table, image_table, pa
+from frontier.data.formats.coco import Coco
 from frontier.data.packing import PackedSplit, StoredImages, stack_targets
 from frontier.images import read_image
 
 
 def packed(folder: Path, split: str, side: int) -> PackedSplit:
     """One split of a COCO folder, letterboxed to `side` pixels."""
-    parsed = coco.read(folder / "annotations" / f"instances_{split}.json")
-    label = {category_id: i for i, category_id in enumerate(sorted(parsed.classes))}
-    pixels = np.empty((len(parsed.images), side, side, 3), np.uint8)
-    sizes, parts = [], []
-    for row, record in enumerate(parsed.images):
-        image = read_image(folder / "images" / record.file_name)
+    parts = list(Coco().read(folder, split))
+    classes = sorted(i for part in parts for i in part.classes)
+    images = pa.concat_tables([image_table(), *(part.images for part in parts)]).to_pandas()
+    boxes = pa.concat_tables([box_table(), *(part.boxes for part in parts)]).to_pandas()
+    of_image = dict(list(boxes.groupby("image_id")))
+    pixels = np.empty((len(images), side, side, 3), np.uint8)
+    sizes, targets = [], []
+    for row, (image_id, name) in enumerate(
+        images[["image_id", "file_name"]].itertuples(index=False)
+    ):
+        image = read_image(Coco().image_root(folder) / name)
         letterbox = Letterbox(image.shape[:2], side)
         pixels[row] = letterbox.image(image)
-        own = [box for box in parsed.boxes if box.image_id == record.image_id]
-        corners = xywh_to_xyxy(np.array([b[2:6] for b in own], np.float32).reshape(-1, 4))
-        labels = np.array([label[b.category_id] for b in own], np.int64)
-        crowd = np.array([b.is_crowd for b in own], np.uint8)
-        parts.append((letterbox.to_square(corners), labels, crowd))
+        targets.append(_targets(of_image.get(image_id, boxes[:0]), letterbox, classes))
         sizes.append(image.shape[:2])
-    ids = np.array([record.image_id for record in parsed.images], np.int64)
+    ids = images["image_id"].to_numpy()
     stored = StoredImages(pixels, np.arange(len(ids), dtype=np.int64))
-    return PackedSplit(stored, len(label), ids, np.array(sizes, np.int64), *stack_targets(parts))
+    hw = np.array(sizes, np.int64)
+    return PackedSplit(stored, len(classes), ids, hw, *stack_targets(targets))
+
+
+def _targets(
+    own: pd.DataFrame, letterbox: Letterbox, classes: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    corners = letterbox.to_square(xywh_to_xyxy(own[list("xywh")].to_numpy(np.float32)))
+    labels = np.searchsorted(classes, own["category_id"].to_numpy())
+    return corners, labels, own["is_crowd"].to_numpy(np.uint8)

@@ -15,12 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import objects365
+
 from frontier.data.assembly import Source, assemble
 from frontier.data.source import FORMATS
 from frontier.files import read_json
 from frontier.params import load_params
 from frontier.stages import Inputs, validate
-from tests.bench import objects365
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -42,7 +43,7 @@ def main() -> None:
         for scale in args.scales:
             folder = (args.out or Path(scratch)) / f"{scale:g}"
             if not (folder / "planted.json").is_file():
-                objects365.main(["--scale", str(scale), "--out", str(folder)])
+                objects365.write(folder, scale, seed=0)
             command = [sys.executable, __file__, "--folder", str(folder)]
             print(
                 subprocess.run(

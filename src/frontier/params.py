@@ -122,6 +122,7 @@ class Validate(Section):
     max_boxes: Positive
     max_aspect: Annotated[float, Field(ge=1.0)]
     max_drift: Fraction
+    near_leak: Literal["critical", "warning"]
     min_boxes_per_class: Count
 
 

@@ -93,11 +93,11 @@ def test_the_embedded_data_passes_whole_and_again_alike(tmp_path: Path) -> None:
     counts = run_validate(tmp_path)
     assert counts["images_used"] == counts["images_in"] == 25
     packed = run_pack(tmp_path)
-    assert packed["holdout"] == 4
+    assert packed["holdout"] == 3
     main = tmp_path / "data" / "pack" / "main"
     assert load_meta(main).splits == {
-        "train": 10,
-        "holdout": 4,
+        "train": 11,
+        "holdout": 3,
         "val": 4,
         "test": 4,
         "unlabelled": 3,

@@ -32,12 +32,20 @@ Fault = Callable[[Content, Path], Any]
 class Checked:
     """A dataset taken in and judged: how many rows break each rule, and what became of what."""
 
-    def __init__(self, folder: Path, work: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        work: Path,
+        unlabelled: Path | None = None,
+        **changed: Any,
+    ) -> None:
         catalog, judged, spools = work / "catalog", work / "judged", work / "spools"
         judged.mkdir(parents=True)
         spools.mkdir()
-        source = Source("mine", "mine", Coco(), folder, str(Coco().image_root(folder)))
-        assemble(source, catalog, spools, PARAMS.ingest, WORKERS, 0)
+        root = str(Coco().image_root(folder))
+        source = Source("mine", "mine", Coco(), folder, root, unlabelled, str(unlabelled))
+        ingest = PARAMS.ingest.model_copy(update=changed)
+        assemble(source, catalog, spools, ingest, WORKERS, 0)
         found = Judged(catalog, judged, LIMITS)
         tables = found.tables()
         self.counts = found.counts
@@ -77,11 +85,11 @@ def put(folder: Path, fault: Fault, split: str = "train") -> None:
         path.write_text(json.dumps(content))
 
 
-def boxes_stated(folder: Path, split: str) -> Any:
+def stated(folder: Path, split: str, key: str) -> Any:
     """Of a file that can be read by other means."""
     try:
         path = folder / "annotations" / f"instances_{split}.json"
-        return len(json.loads(path.read_text())["annotations"])
+        return len(json.loads(path.read_text())[key])
     except (ValueError, RecursionError):
         return None
 
@@ -155,7 +163,7 @@ RECORDS: dict[str, tuple[Fault, set[str]]] = {
     "null": (change("annotations", 5, bbox=None), {"wrong-type"}),
     "not a number": (change("annotations", 5, bbox=[1, 2, float("nan"), 4]), {"not-finite"}),
     "infinity": (change("annotations", 5, bbox=[1, 2, float("inf"), 4]), {"not-finite"}),
-    "1e999": (replaced('"bbox": [', '"bbox": [1e999, '), {"wrong-type"}),
+    "1e999": (replaced('"area": ', '"bbox": [1e999, 1, 2, 3], "area": '), {"duplicate-key"}),
     "half of a pair": (change("images", 5, file_name="\ud800.jpg"), {"not-text"}),
     "box id twice": (again("annotations", bbox=[1, 1, 9, 9]), {"duplicate-id"}),
     "image id twice": (again("images", file_name="train_00002.jpg"), {"duplicate-id"}),
@@ -192,8 +200,9 @@ def test_a_fault_of_annotations(pristine: Path, sound: Checked, tmp_path: Path, 
     counts = checked.counts
     assert counts["images_in"] == counts["images_used"] + counts["images_quarantined"]
     assert counts["boxes_in"] == sum(counts[f"boxes_{k}"] for k in ("used", "repaired", "dropped"))
-    stated = [boxes_stated(folder, split) for split in ("train", "val", "test")]
-    assert None in stated or counts["boxes_in"] == sum(stated)
+    for name, key in (("images_in", "images"), ("boxes_in", "annotations")):
+        amounts = [stated(folder, split, key) for split in ("train", "val", "test")]
+        assert None in amounts or counts[name] == sum(amounts)
 
 
 def test_what_is_no_fault(pristine: Path, sound: Checked, tmp_path: Path) -> None:
@@ -311,6 +320,61 @@ def test_a_fault_of_splits(pristine: Path, sound: Checked, tmp_path: Path, name:
     put(folder, fault, split)
     beyond = Checked(folder, tmp_path).beyond(sound)
     assert beyond - {"class-everywhere", "out-of-image", "suspicious-box"} == codes
+
+
+def test_a_leak_is_found_behind_a_quarantined_copy(
+    pristine: Path, sound: Checked, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(pristine, tmp_path / "mine"))
+    for split in ("val", "test"):
+        put(folder, copied("train_00001.jpg", f"{split}_00002.jpg"), split)
+    put(folder, change("images", 1, width=99))
+    assert Checked(folder, tmp_path).beyond(sound) >= {"images-usable", "no-leak"}
+
+
+def test_a_copy_among_the_unlabelled_is_a_leak(
+    pristine: Path, sound: Checked, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(pristine, tmp_path / "mine"))
+    (folder / "unlabelled").mkdir(exist_ok=True)
+    shutil.copy(folder / "images" / "val_00002.jpg", folder / "unlabelled" / "own.jpg")
+    checked = Checked(folder, tmp_path, unlabelled=folder / "unlabelled")
+    assert checked.beyond(sound) == {"no-leak"}
+
+
+def test_made_splits_divide_no_scene(pristine: Path, sound: Checked, tmp_path: Path) -> None:
+    """Also where the unlabelled images show what train shows."""
+    folder = Path(shutil.copytree(pristine, tmp_path / "mine"))
+    for split in ("val", "test"):
+        (folder / "annotations" / f"instances_{split}.json").unlink()
+    (folder / "unlabelled").mkdir(exist_ok=True)
+    for i in range(8):
+        shutil.copy(folder / "images" / f"train_{i:05d}.jpg", folder / "unlabelled")
+    put(folder, copied("train_00010.jpg", "train_00011.jpg", quality=60))
+    checked = Checked(folder, tmp_path, unlabelled=folder / "unlabelled")
+    assert not checked.beyond(sound) & {"no-leak", "no-near-leak"}
+    split = {row["file_name"]: row["split"] for row in checked.images if row["boxes"]}
+    assert split["train_00010.jpg"] == split["train_00011.jpg"]
+    assert sorted(set(split.values())) == ["test", "train", "val"]
+
+
+@pytest.mark.parametrize("lost", [b"{broken", b'{"images": [], "annotations": []}'])
+def test_a_dataset_without_images_is_judged(pristine: Path, tmp_path: Path, lost: bytes) -> None:
+    folder = Path(shutil.copytree(pristine, tmp_path / "mine"))
+    for split in ("train", "val", "test"):
+        (folder / "annotations" / f"instances_{split}.json").write_bytes(lost)
+    assert Checked(folder, tmp_path).broken["split-filled"] == 3
+
+
+def test_names_are_made_sure_of_where_images_are_not_opened(
+    pristine: Path, sound: Checked, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(pristine, tmp_path / "mine"))
+    put(folder, change("images", 5, file_name="../../../../etc/passwd"))
+    put(folder, without("images", 5, "width"), "val")
+    checked = Checked(folder, tmp_path, check_images=False)
+    assert checked.beyond(sound) >= {"unsafe-path", "images-usable", "missing-size"}
+    assert checked.counts["images_quarantined"] == 2
 
 
 def test_no_boxes_at_all(pristine: Path, sound: Checked, tmp_path: Path) -> None:

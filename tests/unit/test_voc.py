@@ -264,12 +264,12 @@ def test_each_bad_file_has_its_code(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        ("", ["missing-field", "missing-field"]),
-        ("<size><width>5</width></size>", ["missing-field"]),
-        ("<size><width>0</width><height>-3</height></size>", ["wrong-type", "wrong-type"]),
-        ("<size><width>5.5</width><height>1e3</height></size>", ["wrong-type", "wrong-type"]),
-        (f"<size><width>{'9' * 300}</width><height>3</height></size>", ["wrong-type"]),
-        (f"<size><width>{'0' * 19}1{'9' * 30}</width><height>3</height></size>", ["wrong-type"]),
+        ("", ["missing-size", "missing-size"]),
+        ("<size><width>5</width></size>", ["missing-size"]),
+        ("<size><width>0</width><height>-3</height></size>", ["wrong-size", "wrong-size"]),
+        ("<size><width>5.5</width><height>1e3</height></size>", ["wrong-size", "wrong-size"]),
+        (f"<size><width>{'9' * 300}</width><height>3</height></size>", ["wrong-size"]),
+        (f"<size><width>{'0' * 19}1{'9' * 30}</width><height>3</height></size>", ["wrong-size"]),
     ],
 )
 def test_a_size_that_says_nothing_is_a_warning(

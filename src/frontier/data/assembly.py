@@ -20,13 +20,15 @@ from frontier.data import scenes
 from frontier.data.catalog import IMAGES, CatalogWriter
 from frontier.data.classes import number_classes
 from frontier.data.formats import SPLITS, Format, ImageRecord, Part, Problem, image_table
+from frontier.data.formats.records import is_text
 from frontier.data.gathering import Gathered, Problems
 from frontier.data.placing import in_order, place_boxes
 from frontier.data.probing import probe_shard
 from frontier.data.source import image_names
 from frontier.data.spool import Spool, chunks
 from frontier.data.workers import run
-from frontier.files import write_json
+from frontier.errors import UsageError
+from frontier.files import safe_join, write_json
 from frontier.params import Ingest, Workers
 
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
@@ -96,6 +98,7 @@ def assemble(
     problems.close()
     write_json(folder / "class_map.json", classes.rows)
     read = sum(own.boxes_read for own in gathered)
+    images_read = sum(own.images_read for own in gathered)
     info = {
         "name": source.name,
         "source": source.given,
@@ -103,6 +106,7 @@ def assemble(
         "image_root": source.image_root,
         "unlabelled_root": source.unlabelled_root,
         "images_checked": params.check_images,
+        "images_refused": images_read - start,
         "boxes_refused": read - writer.boxes,
         "classes": classes.entries,
     }
@@ -146,8 +150,17 @@ def _gathered(split: str, parts: Iterable[Part], work: Path, problems: Problems)
 
 def _unlabelled(folder: Path) -> Iterator[Part]:
     names = image_names(folder)
-    rows = (ImageRecord(i, name, 0, 0, name, 0) for i, name in enumerate(names, start=1))
-    yield Part(images=image_table(rows))
+    sound = [name for name in names if is_text(name)]
+    rows = (ImageRecord(i, name, 0, 0, name, 0) for i, name in enumerate(sound, start=1))
+    text = "the file's name is not UTF-8; rename it"
+    yield Part(
+        images=image_table(rows),
+        problems=[
+            Problem("not-text", "critical", f"{UNLABELLED} {ascii(name)[:200]}", text)
+            for name in names
+            if not is_text(name)
+        ],
+    )
 
 
 def _look(
@@ -195,21 +208,33 @@ def _probe(
             names = (t["file_name"].to_pylist() for t in chunks(own.image_tables(), OPENED))
             results = run(probe_shard, ((root, part) for part in names), workers)
         else:
-            results = (_unopened(t) for t in chunks(own.image_tables(), OPENED))
+            results = (_unopened(root, t) for t in chunks(own.image_tables(), OPENED))
         for table, facts in zip(chunks(own.image_tables(), OPENED), results, strict=True):
             problems.add(_file_faults(own.split, table, facts))
             spool.append(_completed(table, facts))
     return spool
 
 
-def _unopened(table: Any) -> Any:
-    """Declared sizes in place of what the files would tell."""
-    count = table.num_rows
-    texts = {name: pa.repeat("", count) for name in ("sha256", "phash", "message")}
-    columns = {"width": table["width"], "height": table["height"], **texts}
-    columns["status"] = pa.repeat("ok", count)
-    columns["notes"] = pa.array([[]] * count, pa.list_(pa.string()))
-    return pa.table(columns)
+def _unopened(root: Path, table: Any) -> Any:
+    """Declared sizes in place of what the files would tell; names are still made sure of."""
+    columns = ("file_name", "width", "height")
+    told = [_told(root, *row) for row in zip(*(table[c].to_pylist() for c in columns), strict=True)]
+    status, message = zip(*told, strict=True)
+    texts = {name: pa.repeat("", len(told)) for name in ("sha256", "phash")}
+    notes = pa.array([[]] * len(told), pa.list_(pa.string()))
+    facts = {"status": status, "message": message, **texts, "notes": notes}
+    return pa.table({"width": table["width"], "height": table["height"], **facts})
+
+
+def _told(root: Path, file_name: str, width: int, height: int) -> tuple[str, str]:
+    """Status and message of a file that is not opened."""
+    try:
+        safe_join(root, file_name)
+    except UsageError as error:
+        return "unsafe-path", str(error)
+    if not width or not height:
+        return "unknown-size", "the annotations do not tell its size, and images are not opened"
+    return "ok", ""
 
 
 def _root(source: Source, split: str) -> Path:

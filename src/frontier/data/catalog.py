@@ -135,6 +135,13 @@ class Catalog:
             *self._boxes_of(usable, sizes_hw),
         )
 
+    def scenes(self, name: str) -> Array:
+        """The scene of each image of `split(name)`, `[I]`."""
+        scenes: Array = self.images["scene"].to_numpy()[
+            self.usable & _is(self.images["split"], name)
+        ]
+        return scenes
+
     def _boxes_of(self, usable: Array, sizes_hw: Array) -> tuple[Array, ...]:
         """Offsets, corners, labels and ignore of the boxes of the usable images."""
         counts = self.images["boxes"].to_numpy()

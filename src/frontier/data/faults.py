@@ -77,7 +77,7 @@ def _duplicates(table: Any, rows: Ints, corners: Floats) -> Flags:
     """All but the first of nearly equal boxes of one class in one image, crowds excepted."""
     category = table["category_id"].to_numpy()
     crowd = table["is_crowd"].to_numpy(zero_copy_only=False)
-    order = np.lexsort((corners[:, 0], crowd, category, rows))
+    order = np.lexsort((corners[:, 1], corners[:, 0], crowd, category, rows))
     kind = np.stack([rows, category, crowd], axis=1)[order]
     sorted_corners = corners[order]
     limit = sorted_corners[:, 0] + APART * (sorted_corners[:, 2] - sorted_corners[:, 0])

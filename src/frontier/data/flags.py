@@ -111,6 +111,13 @@ def image_codes(images: Any, params: Validate) -> Array:
     return code
 
 
+BOX_FLAGS = (
+    *("xywh-order", "out-of-image", "duplicate-box", "degenerate-box"),
+    *("extreme-aspect", "suspicious-box"),
+)
+FLAGS = ("usable", "filled", *NOTES, *BOX_FLAGS)
+
+
 def image_flags(shard: Shard, usable: npt.NDArray[np.bool_], found: BoxFaults) -> pd.DataFrame:
     """One row an image, true where it keeps the rule of that name."""
     rows, count = shard.rows, shard.images.num_rows
@@ -119,19 +126,15 @@ def image_flags(shard: Shard, usable: npt.NDArray[np.bool_], found: BoxFaults) -
         keeps: npt.NDArray[np.bool_] = np.bincount(rows[faulty], minlength=count) == 0
         return keeps
 
-    unlabelled = shard.images["split"].to_numpy(zero_copy_only=False) == "unlabelled"
     notes = shard.images["notes"].combine_chunks()
     kinds = {code: _without_note(notes, code) for code in NOTES}
-    boxes = {
-        "xywh-order": without(found.far),
-        "out-of-image": without(found.code == CLIPPED),
-        "duplicate-box": without(found.code == DUPLICATE),
-        "degenerate-box": without(found.code == DEGENERATE),
-        "extreme-aspect": without(found.thin),
-        "suspicious-box": without(found.doubtful),
-    }
-    labelled = unlabelled | ~usable | (np.bincount(rows, minlength=count) > 0)
-    return pd.DataFrame({"usable": usable, "labelled": labelled, **kinds, **boxes})
+    faulty = (
+        *(found.far, found.code == CLIPPED, found.code == DUPLICATE, found.code == DEGENERATE),
+        *(found.thin, found.doubtful),
+    )
+    boxes = dict(zip(BOX_FLAGS, map(without, faulty), strict=True))
+    filled = np.bincount(rows, minlength=count) > 0
+    return pd.DataFrame({"usable": usable, "filled": filled, **kinds, **boxes})
 
 
 def _without_note(notes: Any, code: str) -> npt.NDArray[np.bool_]:

@@ -44,7 +44,7 @@ class Gathered:
 
     Attributes:
         classes: names by category id, as the split's files state them.
-        boxes_read: box records of the files, sound or not.
+        images_read, boxes_read: records of the files, sound or not.
     """
 
     def __init__(self, split: str, work: Path) -> None:
@@ -52,7 +52,7 @@ class Gathered:
         self.images = Spool(work / f"{split}-images.arrow", IMAGES)
         self.boxes = Spool(work / f"{split}-boxes.arrow", BOXES)
         self.classes: dict[int, str] = {}
-        self.boxes_read = 0
+        self.images_read = self.boxes_read = 0
         self._ids: list[Ints] = []
         self._refused: list[int] = []
         self.kept = self._rows = np.zeros(0, np.int64)
@@ -62,6 +62,7 @@ class Gathered:
         self.images.append(part.images)
         self.boxes.append(part.boxes)
         self.classes |= part.classes
+        self.images_read += part.images.num_rows + part.refused_images
         self.boxes_read += part.boxes.num_rows + part.refused_boxes
         self._ids.append(part.images["image_id"].to_numpy())
         self._refused += part.refused

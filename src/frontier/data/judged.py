@@ -14,6 +14,7 @@ from scipy.spatial.distance import jensenshannon
 
 from frontier.data import flags
 from frontier.data.catalog import USED
+from frontier.data.duplicates import groups
 from frontier.data.faults import CLIPPED, BoxFaults, box_faults
 from frontier.data.formats import SPLITS
 from frontier.data.offenders import Offenders
@@ -49,7 +50,7 @@ class Judged:
         self.usable: Counter[str] = Counter()
         self.sizes = {split: np.zeros((BINS, BINS), np.int64) for split in SPLITS}
         self.offenders = Offenders()
-        self._flags: list[pd.DataFrame] = []
+        self._flags = [pd.DataFrame({name: np.zeros(0, bool) for name in flags.FLAGS})]
         self._splits: list[Array] = [np.zeros(0, "<U10")]
         images = pa.parquet.ParquetWriter(out / "images.parquet", flags.IMAGES)
         boxes = pa.parquet.ParquetWriter(out / "boxes.parquet", flags.BOXES)
@@ -59,6 +60,8 @@ class Judged:
         self.splits = np.concatenate(self._splits)
         # records with a fault of their own never became boxes, but they came in
         self.counts["boxes_dropped"] += self.info["boxes_refused"]
+        for key in ("images_in", "images_quarantined"):
+            self.counts[key] += self.info["images_refused"]
         self.counts["boxes_in"] = sum(
             self.counts[f"boxes_{key}"] for key in ("used", "repaired", "dropped")
         )
@@ -105,10 +108,16 @@ class Judged:
             self.sizes[name] += size_map(share[own])
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """What the rules read, by table name; `where` names the rows of the small ones."""
+        """What the rules read, by table name; `where` names the rows of the small ones.
+
+        `images` has all in the order of the catalog, `labelled` the usable ones that may have
+        boxes, by the same index.
+        """
+        flags = pd.concat(self._flags, ignore_index=True)
         return {
             "records": self._records(),
-            "images": pd.concat(self._flags, ignore_index=True),
+            "images": flags,
+            "labelled": flags[flags["usable"] & (self.splits != "unlabelled")],
             "pairs": self._pairs(),
             "splits": self._split_rows(),
             "classes": self._class_rows(),
@@ -127,8 +136,7 @@ class Judged:
     def _pairs(self) -> pd.DataFrame:
         table = pa.parquet.read_table(self.catalog / "pairs.parquet").to_pandas()
         usable = pd.concat(self._flags, ignore_index=True)["usable"].to_numpy()
-        first, second = table["first"].to_numpy(), table["second"].to_numpy()
-        table = table[usable[first] & usable[second]].reset_index(drop=True)
+        table = beside_usable(table, usable)
         one, other = (self.splits[table[name].to_numpy()] for name in ("first", "second"))
         leaks = (one != other) & (np.isin(one, MEASURED) | np.isin(other, MEASURED))
         exact = table["exact"].to_numpy()
@@ -174,6 +182,25 @@ class Judged:
             for split in SPLITS
         ]
         return pd.DataFrame(rows, columns=["where", "present"])
+
+
+def beside_usable(pairs: pd.DataFrame, usable: Array) -> pd.DataFrame:
+    """The pairs of usable images. Of equal files or hashes, each usable one beside the first
+    usable one: what `ingest` put first may be quarantined."""
+    near = pairs[pairs["distance"] > 0]
+    kept = [near[usable[near["first"].to_numpy()] & usable[near["second"].to_numpy()]]]
+    for exact in (True, False):
+        equal = pairs[(pairs["distance"] == 0) & (pairs["exact"] == exact)]
+        ends = equal[["first", "second"]].to_numpy()
+        images = np.unique(ends)
+        kind = groups(len(images), np.searchsorted(images, ends))
+        images, kind = images[usable[images]], kind[usable[images]]
+        _, first = np.unique(kind, return_index=True)
+        star = pd.DataFrame({"first": images[first][np.searchsorted(np.unique(kind), kind)]})
+        star = star.assign(second=images, distance=0, exact=exact)
+        kept.append(star[star["first"] != star["second"]])
+    together: pd.DataFrame = pd.concat(kept, ignore_index=True)
+    return together
 
 
 def _texts(column: Any) -> Array:

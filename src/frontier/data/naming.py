@@ -19,7 +19,7 @@ REASONS = {
     "no-near-leak": "looks like it, in another split",
     "no-copies": "is the same file in the same split",
     "xywh-order": "has boxes that reach far outside: are they [x1, y1, x2, y2]?",
-    "labelled": "has no box",
+    "filled": "has no box",
 }
 
 
@@ -42,8 +42,8 @@ class Names:
         column = table[rule.column]
         breaking = column > rule.limit if rule.share is None else ~column.astype(bool)
         rows = np.flatnonzero(breaking)[:most]
-        if rule.table == "images":
-            return self._images(rule, rows)
+        if rule.table in ("images", "labelled"):
+            return self._images(rule, table.index[rows].to_numpy())
         if rule.table == "pairs":
             return self._pairs(rule, table.iloc[rows])
         return [str(text) for text in table["where"].iloc[rows]]

@@ -1,6 +1,6 @@
 """What is checked about a catalog: the rules, and which table and column each of them reads.
 
-`flags.py` makes the tables, Great Expectations judges them (`expectations.py`).
+`judged.py` makes the tables, Great Expectations judges them (`expectations.py`).
 """
 
 from typing import NamedTuple
@@ -64,8 +64,8 @@ def _images(params: Validate) -> list[Rule]:
         *notes,
         Rule(
             "empty-images",
-            "images",
             "labelled",
+            "filled",
             "warning",
             1 - params.max_empty,
             "labelled images that show something",
@@ -84,9 +84,9 @@ def _boxes(params: Validate) -> list[Rule]:
         ("suspicious-box", "boxes neither tiny nor all of the image"),
     ]
     return [
-        Rule("xywh-order", "images", "xywh-order", "critical", 0.5, "images with [x, y, w, h]"),
+        Rule("xywh-order", "labelled", "xywh-order", "critical", 0.5, "images with [x, y, w, h]"),
         *(
-            Rule(code, "images", code, "warning", clean, f"images with only {text}")
+            Rule(code, "labelled", code, "warning", clean, f"images with only {text}")
             for code, text in kinds
         ),
     ]
@@ -96,7 +96,14 @@ def _splits(params: Validate) -> list[Rule]:
     drift = params.max_drift
     return [
         Rule("no-leak", "pairs", "no-leak", "critical", 1.0, "equal files in one split only"),
-        Rule("no-near-leak", "pairs", "no-near-leak", "warning", 1.0, "look-alikes in one split"),
+        Rule(
+            "no-near-leak",
+            "pairs",
+            "no-near-leak",
+            params.near_leak,
+            1.0,
+            "look-alikes in one split",
+        ),
         Rule("no-copies", "pairs", "no-copies", "warning", 1.0, "files listed once in a split"),
         Rule("split-filled", "splits", "filled", "critical", 1.0, "splits with images and boxes"),
         Rule("class-drift", "splits", "class_drift", "warning", None, "distance of classes", drift),

@@ -29,10 +29,9 @@ class Digests(NamedTuple):
 
 def digests(tables: Iterator[Any]) -> Digests:
     """Collect the digests of probed images, hex in the columns `sha256` and `phash`."""
-    parts = [(_bytes(table["sha256"]), _bytes(table["phash"])) for table in tables]
-    empty = np.zeros((0, 32), np.uint8)
-    sha, hashes = (np.concatenate([empty, *column]) for column in zip(*parts, strict=True))
-    return Digests(sha, hashes)
+    none = np.zeros((0, 32), np.uint8)
+    parts = [(none, none), *((_bytes(t["sha256"]), _bytes(t["phash"])) for t in tables)]
+    return Digests(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _bytes(column: Any) -> Bytes:
@@ -96,10 +95,14 @@ def _named_alike(file_names: list[str], pattern: re.Pattern[str]) -> Ints:
 def make_splits(
     splits: npt.NDArray[Any], scene: Ints, missing: list[str], share: float, seed: int
 ) -> npt.NDArray[Any]:
-    """The split of each image once the missing ones took their share of train, scene by scene."""
+    """The split of each image once the missing ones took their share of train, scene by scene.
+
+    Scenes that another split or the unlabelled images show too stay where they are.
+    """
     if not missing:
         return splits
-    train = np.flatnonzero(splits == "train")
+    shown_elsewhere = np.isin(scene, scene[splits != "train"])
+    train = np.flatnonzero((splits == "train") & ~shown_elsewhere)
     shares = {"train": 1 - share * len(missing), **dict.fromkeys(missing, share)}
     made = splits.copy()
     made[train] = split_groups(scene[train], shares, seed)

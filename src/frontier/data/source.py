@@ -85,15 +85,15 @@ def _described(folder: Path, path: str, form: str) -> dict[str, Any]:
         problems.append(f"{path}: no image in {found.image_root(folder).relative_to(folder)}/")
     if problems:
         raise UsageError("\n".join(problems))
-    annotations = {split: _digest(found.annotations(folder, split)) for split in splits}
+    annotations = {split: _digest(folder, found.annotations(folder, split)) for split in splits}
     return {"kind": found.name, "path": path, "annotations": annotations, "images": images}
 
 
-def _digest(files: list[Path]) -> str:
+def _digest(folder: Path, files: list[Path]) -> str:
     """SHA-256 of a file, or of the names and SHA-256 of several."""
     if len(files) == 1:
         return sha256(files[0])
-    listed = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+    listed = "".join(f"{sha256(file)}  {file.relative_to(folder)}\n" for file in files)
     return hashlib.sha256(listed.encode()).hexdigest()
 
 

@@ -8,6 +8,7 @@ from safetensors.numpy import save
 
 from frontier.boxes import Letterbox
 from frontier.data.catalog import Catalog, CatalogSplit
+from frontier.data.duplicates import split_groups
 from frontier.data.packing import (
     Bytes,
     Floats,
@@ -43,7 +44,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     ingested, verdict = inputs.path("ingest"), inputs.path("validate/judged")
     catalog = Catalog.load(ingested / "catalog", verdict)
     splits = {name: catalog.split(name) for name in catalog.splits}
-    train, held = hold_out(len(splits["train"]), params.pack.holdout, params.run.seed)
+    train, held = hold_out(catalog.scenes("train"), params.pack.holdout, params.run.seed)
     chosen = {name: np.arange(len(split)) for name, split in splits.items()}
     chosen |= {"train": train, "holdout": held}
     splits["holdout"] = splits["train"]
@@ -55,11 +56,15 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     return {**counts, "pretrain": len(only)}
 
 
-def hold_out(count: int, share: float, seed: int) -> tuple[Ints, Ints]:
-    """Indices of the images that stay in train, and of a seeded `share` kept out; both sorted."""
-    order = np.random.default_rng([seed, 1]).permutation(count)
-    held = max(1, round(count * share))
-    return np.sort(order[held:]), np.sort(order[:held])
+def hold_out(scene: Ints, share: float, seed: int) -> tuple[Ints, Ints]:
+    """Indices of the images that stay in train, and of a seeded `share` kept out, by whole scenes.
+
+    Args:
+        scene: of each image, `[N]`.
+    """
+    _, group = np.unique(scene, return_inverse=True)
+    name = split_groups(group, {"train": 1 - share, "held": share}, seed)
+    return np.flatnonzero(name == "train"), np.flatnonzero(name == "held")
 
 
 def pack(

@@ -16,7 +16,16 @@ pa: Any = pyarrow  # its functions are made at import, out of sight of a type ch
 Severity = Literal["critical", "warning"]
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of image files, in lower case
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".dib",
+)  # of image files, in lower case
 
 
 class Problem(NamedTuple):
@@ -100,7 +109,7 @@ class Part:
         images: a table of `IMAGES`.
         boxes: a table of `BOXES`; their images may come in another part.
         refused: ids of images left out for a fault of their own; their boxes go with them.
-        refused_boxes: how many box records are left out for a fault of their own.
+        refused_images, refused_boxes: how many records are left out for a fault of their own.
     """
 
     classes: dict[int, str] = field(default_factory=dict)
@@ -108,6 +117,7 @@ class Part:
     boxes: Any = field(default_factory=box_table)
     problems: list[Problem] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
+    refused_images: int = 0
     refused_boxes: int = 0
 
 

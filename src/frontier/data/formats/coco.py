@@ -59,14 +59,13 @@ def _folders(file: Path, split: str) -> list[str]:
 
 
 def _placing(root: Path, folders: list[str]) -> Place:
-    """Put file names into the folder where the first of them is found."""
+    """Put file names into the folder where the first that exists is found."""
     chosen: list[str] = []
 
     def place(file_name: str) -> str:
         if not chosen:
-            found = (folder for folder in folders if _lies(root, folder, file_name))
-            chosen.append(next(found, ""))
-        return f"{chosen[0]}/{file_name}" if chosen[0] else file_name
+            chosen[:] = [folder for folder in folders if _lies(root, folder, file_name)][:1]
+        return f"{chosen[0]}/{file_name}" if chosen and chosen[0] else file_name
 
     return place
 

@@ -82,7 +82,9 @@ class Records:
         if key == "images":
             images = self._quick_images(batch) or image_table(self._each(batch, self._image))
             refused, self.refused = self.refused, []
-            return Part(images=images, problems=self._drained(), refused=refused)
+            left_out = len(batch) - images.num_rows
+            problems = self._drained()
+            return Part(images=images, problems=problems, refused=refused, refused_images=left_out)
         if key == "annotations":
             boxes = _quick_boxes(batch) or box_table(self._each(batch, self._box))
             refused = len(batch) - boxes.num_rows
@@ -115,8 +117,8 @@ class Records:
 
     def _integer(self, where: str, record: dict[str, Any], key: str) -> int:
         value = record.get(key)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            value = int(value)  # beyond, neighbours would become one
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INT64_MAX:
             self._wrong(where, record, key, "an integer")
             return 0
@@ -125,7 +127,7 @@ class Records:
     def _text(self, where: str, record: dict[str, Any], key: str) -> str:
         value = record.get(key)
         if isinstance(value, str) and value:
-            if _is_text(value):
+            if is_text(value):
                 return value
             self._fault("not-text", where, f"{key!r} is not UTF-8: {ascii(value)[:60]}")
         else:
@@ -172,7 +174,7 @@ class Records:
         columns = _columns(batch, {"id": int, "file_name": str, "width": int, "height": int})
         if columns is None or not all(columns["file_name"]):
             return None
-        if not _is_text("".join(columns["file_name"])):
+        if not is_text("".join(columns["file_name"])):
             return None
         sizes = np.array([columns["width"], columns["height"]])
         if sizes.dtype != np.int64 or not ((sizes > 0) & (sizes < 2**31)).all():
@@ -267,7 +269,7 @@ def _is_finite(value: int | float) -> bool:
     return abs(value) < FARTHEST  # nor is NaN
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Half of a surrogate pair is no text: JSON can state one, and a stray byte is read as one."""
     try:
         value.encode()

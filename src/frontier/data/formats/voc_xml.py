@@ -139,7 +139,7 @@ def _side(fields: Fields, key: str, faults: list[Fault]) -> int:
     text = fields.get(key, [""])[0]
     if len(text) <= 10 and text.isdecimal() and 0 < int(text) <= LARGEST_SIDE:
         return int(text)
-    code = "wrong-type" if key in fields else "missing-field"
+    code = "wrong-size" if key in fields else "missing-size"
     message = f"<{key}> should be pixels, found {text[:40]!r}; the decoded size is used"
     faults.append(Fault(code, message))
     return 0

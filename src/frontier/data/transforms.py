@@ -134,10 +134,11 @@ def _warp(window: Bytes, source: Bytes, scale_x: float, scale_y: float, x: float
     matrix = np.array(
         [[scale_x, 0.0, (scale_x - 1) / 2 + x], [0.0, scale_y, (scale_y - 1) / 2 + y]]
     )
-    window[:] = cv2.warpAffine(
+    cv2.warpAffine(
         source,
         matrix,
         window.shape[1::-1],
+        dst=window,
         flags=cv2.INTER_CUBIC,  # linear blurs what inference will see sharp
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(PAD_VALUE,) * 3,
@@ -182,7 +183,9 @@ def mixed(one: Sample, other: Sample) -> Sample:
 
 def jitter_hsv(image_HWC: Bytes, gains: tuple[float, float, float], rng: Rng) -> Bytes:
     """Scale hue, saturation and value by up to 1 +- gain each."""
-    return _converted(image_HWC, hsv_table(gains, rng))
+    jittered = image_HWC.copy()
+    _convert(jittered, hsv_table(gains, rng))
+    return jittered
 
 
 def hsv_table(gains: tuple[float, float, float], rng: Rng) -> Bytes:
@@ -193,9 +196,9 @@ def hsv_table(gains: tuple[float, float, float], rng: Rng) -> Bytes:
     return np.stack(scaled, axis=-1).clip(0, 255).astype(np.uint8)[None]
 
 
-def _converted(image_HWC: Bytes, table: Bytes) -> Bytes:
+def _convert(image_HWC: Bytes, table: Bytes) -> None:
     hsv = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2HSV)
-    return np.asarray(cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB), np.uint8)
+    cv2.cvtColor(cv2.LUT(hsv, table, dst=hsv), cv2.COLOR_HSV2RGB, dst=image_HWC)
 
 
 def _shown_rows(
@@ -214,6 +217,7 @@ def _shown_rows(
 
 def _recolour(image_HWC: Bytes, table: Bytes, top: int, bottom: int) -> None:
     """Convert an image in place; above `top` and from `bottom` on all is grey."""
-    image_HWC[top:bottom] = _converted(image_HWC[top:bottom], table)
-    grey = _converted(np.full_like(image_HWC[:1], PAD_VALUE), table)
+    grey = np.full_like(image_HWC[:1], PAD_VALUE)
+    _convert(grey, table)
+    _convert(image_HWC[top:bottom], table)
     image_HWC[:top], image_HWC[bottom:] = grey, grey

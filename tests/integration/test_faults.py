@@ -240,6 +240,29 @@ def bomb(path: Path) -> None:
     Image.new("1", (13_000, 13_000)).save(path, "PNG")
 
 
+def sixteen_bit(path: Path) -> None:
+    grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(path, "PNG")
+
+
+def with_alpha(path: Path) -> None:
+    image = Image.open(path).convert("RGBA")
+    image.putalpha(128)
+    image.save(path, "PNG")
+
+
+def animated(path: Path) -> None:
+    image = Image.open(path)
+    image.save(path, "WEBP", save_all=True, append_images=[image.rotate(180)], lossless=True)
+
+
+def flipped_bit(path: Path) -> None:
+    as_png(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def tail_less(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-800])
 
@@ -258,6 +281,10 @@ FILES: dict[str, tuple[Callable[[Path], Any], set[str], str]] = {
     ),
     "cmyk": (rewrite("CMYK", quality=95), {"cmyk"}, "ok"),
     "png named jpg": (as_png, {"wrong-extension"}, "ok"),
+    "sixteen-bit": (sixteen_bit, {"wrong-extension", "sixteen-bit"}, "ok"),
+    "alpha": (with_alpha, {"wrong-extension", "alpha"}, "ok"),
+    "animated": (animated, {"wrong-extension", "animated", "alpha"}, "ok"),
+    "one bit": (flipped_bit, {"images-usable"}, "corrupt"),
     "turned": (turned, {"exif-rotated"}, "ok"),
 }
 

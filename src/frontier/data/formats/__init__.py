@@ -15,6 +15,7 @@ pa: Any = pyarrow  # its functions are made at import, out of sight of a type ch
 
 Severity = Literal["critical", "warning"]
 
+FARTHEST = 1e9  # pixels; what lies beyond is no coordinate
 SPLITS = ("train", "val", "test")
 SUFFIXES = (
     ".jpg",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frontier.data.formats import (
+    FARTHEST,
     BoxRecord,
     ImageRecord,
     Part,
@@ -30,7 +31,6 @@ Record = ImageRecord | BoxRecord | Problem | Refused
 PART_IMAGES = 4_000
 PART_RECORDS = 50_000  # boxes and problems: some images have a million
 LONGEST_LINE = 1 << 20  # bytes
-LARGEST = 1e9  # pixels; no coordinate is beyond
 
 
 class Fault(Exception):
@@ -151,6 +151,6 @@ def number(text: str, what: str) -> float:
         value = float(text)
     except ValueError:
         raise Fault("wrong-type", f"{what} must be a number, found {text[:40]!r}") from None
-    if not abs(value) <= LARGEST:
+    if not abs(value) < FARTHEST:
         raise Fault("not-finite", f"{what} must be finite, found {text[:40]!r}")
     return value

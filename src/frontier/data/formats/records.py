@@ -16,6 +16,7 @@ import numpy as np
 
 from frontier.data.formats import (
     BOXES,
+    FARTHEST,
     IMAGES,
     BoxRecord,
     ImageRecord,
@@ -31,7 +32,6 @@ from frontier.data.formats.stream import BrokenFile, Doubled, Element, elements
 LISTS = ("categories", "images", "annotations")
 BATCH = 8192  # records turned into columns at once
 INT64_MAX = 2**63 - 1
-FARTHEST = 1e9  # pixels; what lies beyond is no coordinate
 
 Place = Callable[[str], str]  # a file name as stated, to one relative to the image root
 

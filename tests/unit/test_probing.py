@@ -15,6 +15,7 @@ from PIL import Image
 
 from frontier.data.probing import PROBES, perceptual_hash, probe, probe_shard, shards
 from frontier.data.synthetic import MAIN, scene
+from frontier.images import ImageError, decode_image
 
 MUTATIONS = 20  # of each kind
 PEAK_BYTES = 512 * 2**20
@@ -222,7 +223,8 @@ def test_memory_is_bounded(bomb: str, tmp_path: Path) -> None:
 
 
 def distance(a: Image.Image, b: Image.Image) -> int:
-    return (int(perceptual_hash(a), 16) ^ int(perceptual_hash(b), 16)).bit_count()
+    first, second = (int(perceptual_hash(image.convert("L")), 16) for image in (a, b))
+    return (first ^ second).bit_count()
 
 
 def test_the_hash_knows_a_picture_again() -> None:
@@ -239,4 +241,24 @@ def test_the_hash_knows_a_picture_again() -> None:
 
 def test_blank_pictures_have_one_hash() -> None:
     blank = [Image.new("RGB", (50, 30 + i), (i, 2 * i, 3 * i)) for i in range(0, 80, 7)]
-    assert len({perceptual_hash(image) for image in blank}) == 1
+    assert len({perceptual_hash(image.convert("L")) for image in blank}) == 1
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_greys_alone_tell_as_much_of_a_damaged_photo(progressive: bool, subsampling: str) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(np.ascontiguousarray(scene((3, 0, 0), MAIN).image_HWC))
+    whole = encoded(image, "JPEG", progressive=progressive, subsampling=subsampling)
+    damaged = [whole[:length] for length in range(0, len(whole), len(whole) // 40)]
+    damaged += [whole[:-length] for length in range(1, 12)]
+    damaged += [mutated(rng, whole) for _ in range(40)]
+    for content in damaged:
+        assert verdict(content, grey=True) == verdict(content, grey=False)
+
+
+def verdict(content: bytes, grey: bool) -> str:
+    try:
+        return f"{decode_image(content, grey=grey).image.size}"
+    except ImageError as error:
+        return error.code

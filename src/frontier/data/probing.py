@@ -17,9 +17,7 @@ from frontier.images import ImageError, decode_image, read_bytes
 
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
-# of the hash: pixels looked at each way (more cost more than they tell), side of the thumbnail
-# that they are averaged to, frequencies kept each way
-SAMPLED, THUMBNAIL, FREQUENCIES = 256, 64, 16
+THUMBNAIL, FREQUENCIES = 64, 16  # of the hash: side in pixels, frequencies kept each way
 SHARD = 256  # images: seconds of work, and a table of some 60 kB
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -99,7 +97,7 @@ def probe(root: Path, file_name: str) -> Probe:
         path = safe_join(root, file_name)
         content = read_bytes(path)
         digest = hashlib.sha256(content).hexdigest()
-        decoded = decode_image(content, path.name)
+        decoded = decode_image(content, path.name, grey=True)
     except UsageError as error:
         return Probe(status="unsafe-path", message=str(error))
     except ImageError as error:
@@ -120,7 +118,7 @@ def probe(root: Path, file_name: str) -> Probe:
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """256 bits in hex: which low frequencies of the grey image are at or above their median.
+    """256 bits in hex: which low frequencies of a grey image ("L") are at or above their median.
 
     Distances (in bits) are a handful for the same picture at another size or JPEG quality, and
     about 128 for two pictures that have nothing in common. The cosines are whole numbers, so that
@@ -129,8 +127,8 @@ def perceptual_hash(image: Image.Image) -> str:
     Reference: Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
     section 3.2.1.
     """
-    grey = image.resize((SAMPLED, SAMPLED), Image.Resampling.NEAREST).convert("L")
-    small = grey.reduce(SAMPLED // THUMBNAIL)
+    # averaged in two steps, the first one fast: as good as in one, at half the cost
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
     strengths = COSINES @ np.asarray(small, np.float64) @ COSINES.T
     middle = strengths.size // 2
     median = np.partition(strengths, middle, axis=None)[middle]

@@ -1,9 +1,10 @@
 """Samples a second of the loader with augmentation, beside a plain one: `make bench-loader`.
 
 The peer does what datasets on torchvision or albumentations do, image by image: decode the file
-with OpenCV, letterbox, RandomAffine with boxes by their corners, HSV jitter, flip, stack; in two
-threads, as ours, and in two worker processes of torch's `DataLoader`. All take turns on the same
-two cores, so that a drift of the machine meets all alike.
+with OpenCV, letterbox, RandomAffine (linear) with boxes by their corners, HSV jitter, flip, stack;
+in two threads, as ours, and in two worker processes of torch's `DataLoader`. Ours warps by cubic,
+at three times the cost, so a third peer does too. All take turns on the same two cores, so that a
+drift of the machine meets all alike.
 """
 
 import argparse
@@ -97,19 +98,22 @@ def ours(split: PackedSplit, side: int, augment: Augment) -> Loader:
 
 
 def peers(photos: Photos, side: int, augment: Augment) -> dict[str, Loader]:
-    dataset = PlainDataset(photos, side, augment)
-    indices = np.random.default_rng(0).integers(0, len(photos.paths), STEPS * BATCH).tolist()
+    linear, cubic = (
+        PlainDataset(photos, side, augment, flag) for flag in (cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+    )
+    indices = np.random.default_rng(0).integers(0, len(linear), STEPS * BATCH).tolist()
     chunks = [indices[i : i + BATCH] for i in range(0, len(indices), BATCH)]
     processes = DataLoader(
-        dataset, batch_sampler=chunks, num_workers=CORES, persistent_workers=True,
+        linear, batch_sampler=chunks, num_workers=CORES, persistent_workers=True,
         collate_fn=plain_collate,
     )  # fmt: skip
 
-    def threads(_: int) -> Iterator[Any]:
+    def threads(dataset: PlainDataset) -> Iterator[Any]:
         with ThreadPoolExecutor(CORES) as pool:
             yield from pool.map(lambda chunk: plain_collate([dataset[i] for i in chunk]), chunks)
 
-    return dict(zip(PEERS, (lambda _: iter(processes), threads), strict=True))
+    loaders = lambda _: iter(processes), lambda _: threads(linear), lambda _: threads(cubic)
+    return dict(zip((*PEERS, "peer, 2 threads, cubic"), loaders, strict=True))
 
 
 def measure(loaders: dict[str, Loader], blocks: int) -> dict[str, np.ndarray]:

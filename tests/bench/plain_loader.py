@@ -16,8 +16,9 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray]  # image [S, S, 3], boxes [n,
 
 
 class PlainDataset(Dataset[Sample]):
-    def __init__(self, photos: Any, side: int, augment: Augment) -> None:
+    def __init__(self, photos: Any, side: int, augment: Augment, interpolation: int) -> None:
         self.photos, self.side, self.augment = photos, side, augment
+        self.interpolation = interpolation
 
     def __len__(self) -> int:
         return len(self.photos.paths)
@@ -26,7 +27,7 @@ class PlainDataset(Dataset[Sample]):
         rng = np.random.default_rng()
         image = cv2.cvtColor(cv2.imread(self.photos.paths[i]), cv2.COLOR_BGR2RGB)
         image, boxes = letterboxed(image, self.photos.boxes_xyxy[i], self.side)
-        image, boxes = warped(image, boxes, self.augment, rng)
+        image, boxes = warped(image, boxes, self.augment, self.interpolation, rng)
         image = jittered(image, self.augment.hsv, rng)
         if rng.uniform() < self.augment.flip:
             image = np.ascontiguousarray(image[:, ::-1])
@@ -50,14 +51,18 @@ def letterboxed(image: np.ndarray, boxes: np.ndarray, side: int) -> tuple[np.nda
 
 
 def warped(
-    image: np.ndarray, boxes: np.ndarray, augment: Augment, rng: np.random.Generator
+    image: np.ndarray,
+    boxes: np.ndarray,
+    augment: Augment,
+    interpolation: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """RandomAffine about the centre; a box becomes the hull of its four corners."""
     side = image.shape[0]
     scale = rng.uniform(*augment.scales)
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), 0, scale)
     matrix[:, 2] += rng.uniform(-augment.translate, augment.translate, 2) * side
-    image = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=GREY)
+    image = cv2.warpAffine(image, matrix, (side, side), flags=interpolation, borderValue=GREY)
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
     moved = corners @ matrix[:, :2].T + matrix[:, 2]
     return image, np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1).clip(0, side)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from frontier.data.order import Block, Order
 from frontier.data.packing import PackedSplit
 from frontier.data.pasting import Cutouts, pasted
-from frontier.data.transforms import Rng, Sample, augmented, mixed, plain
+from frontier.data.transforms import Bytes, Rng, Sample, augmented, mixed, plain
 from frontier.params import Augment
 
 AHEAD = 2  # batches prepared beyond those that the threads are at
@@ -69,8 +69,8 @@ def batches(
             threads.shutdown(cancel_futures=True)
 
 
-def collate(samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:
-    """Stack samples of one side; M is the largest number of boxes, at least 1."""
+def collate(images_BHWC: Bytes, samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:
+    """Pad the targets of each sample; M is the largest number of boxes, at least 1."""
     count, most = len(samples), max(1, *(len(s.labels) for s in samples))
     boxes = np.zeros((count, most, 4), np.float32)
     labels = np.full((count, most), -1, np.int64)
@@ -79,8 +79,7 @@ def collate(samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:
         n = len(sample.labels)
         boxes[row, :n], labels[row, :n] = sample.boxes_xyxy, sample.labels
         ignore[row, :n] = sample.ignore
-    images = np.stack([s.image_HWC for s in samples])
-    return Batch(images, boxes, labels, ignore, np.asarray(image_ids, np.int64))
+    return Batch(images_BHWC, boxes, labels, ignore, np.asarray(image_ids, np.int64))
 
 
 class _Source:
@@ -106,13 +105,16 @@ class _Source:
 
     def batch(self, step: int, side: int) -> Batch:
         """The batch of one step; epochs follow each other without dropping an image."""
+        images = np.empty((len(self.rows), side, side, 3), np.uint8)
         samples, image_ids = [], []
-        for row in self.rows:
+        for image, row in zip(images, self.rows, strict=True):
             position = step * self.batch_size + row
             split, i = self._locate(self.order.place(position))
-            samples.append(self._sample(split, i, side, position))
+            sample = self._sample(split, i, side, position)
+            image[:] = sample.image_HWC  # at once: together they take the memory of a batch more
+            samples.append(sample._replace(image_HWC=image))
             image_ids.append(int(split.image_ids[i]))
-        return collate(samples, image_ids)
+        return collate(images, samples, image_ids)
 
     def _sample(self, split: PackedSplit, i: int, side: int, position: int) -> Sample:
         augment = self.augment

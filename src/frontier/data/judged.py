@@ -25,6 +25,7 @@ from frontier.params import Validate
 Array = npt.NDArray[Any]
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
+NAMES = (*SPLITS, "unlabelled")
 MEASURED = ("val", "test")
 BINS = 16  # of box sides: half octaves, up to the whole side of the image
 
@@ -39,7 +40,7 @@ class Judged:
         sizes: boxes that are used, by share of the image's width and height, `[BINS, BINS]` by
             split; see `size_map`.
         offenders: the images with most faults.
-        splits: the split of each image, `[I]`.
+        splits: the split of each image, `[I]`, as its place in `NAMES`.
     """
 
     def __init__(self, catalog: Path, out: Path, params: Validate) -> None:
@@ -51,7 +52,7 @@ class Judged:
         self.sizes = {split: np.zeros((BINS, BINS), np.int64) for split in SPLITS}
         self.offenders = Offenders()
         self._flags = [pd.DataFrame({name: np.zeros(0, bool) for name in flags.FLAGS})]
-        self._splits: list[Array] = [np.zeros(0, "<U10")]
+        self._splits: list[Array] = [np.zeros(0, np.int8)]
         images = pa.parquet.ParquetWriter(out / "images.parquet", flags.IMAGES)
         boxes = pa.parquet.ParquetWriter(out / "boxes.parquet", flags.BOXES)
         with images, boxes:
@@ -83,7 +84,8 @@ class Judged:
     def _count_outcomes(self, shard: flags.Shard, table: Any) -> None:
         split = _texts(shard.images["split"])
         used = _texts(table["outcome"]) == USED
-        self._splits.append(split)
+        place = pa.compute.index_in(shard.images["split"], pa.array(NAMES)).to_numpy()
+        self._splits.append(place.astype(np.int8))
         quarantined = int((~used).sum())
         self.counts.update(
             images_in=len(used), images_used=len(used) - quarantined, images_quarantined=quarantined
@@ -117,7 +119,7 @@ class Judged:
         return {
             "records": self._records(),
             "images": flags,
-            "labelled": flags[flags["usable"] & (self.splits != "unlabelled")],
+            "labelled": flags[flags["usable"] & (self.splits < len(SPLITS))],
             "pairs": self._pairs(),
             "splits": self._split_rows(),
             "classes": self._class_rows(),
@@ -137,7 +139,9 @@ class Judged:
         table = pa.parquet.read_table(self.catalog / "pairs.parquet").to_pandas()
         usable = pd.concat(self._flags, ignore_index=True)["usable"].to_numpy()
         table = beside_usable(table, usable)
-        one, other = (self.splits[table[name].to_numpy()] for name in ("first", "second"))
+        one, other = (
+            np.array(NAMES)[self.splits[table[name].to_numpy()]] for name in ("first", "second")
+        )
         leaks = (one != other) & (np.isin(one, MEASURED) | np.isin(other, MEASURED))
         exact = table["exact"].to_numpy()
         table["no-leak"] = ~(leaks & exact)

@@ -12,7 +12,7 @@ from PIL import Image
 BOXES = 300_000
 LIMIT_MB = 512
 SCRIPT = """
-import json, resource, sys
+import json, re, sys
 from pathlib import Path
 from frontier.data.assembly import Source, assemble
 from frontier.data.formats.coco import Coco
@@ -27,7 +27,8 @@ workers = params.workers.model_copy(update={"jobs": 1})
 assemble(source, folder / "catalog", folder / "spools", params.ingest, workers, 0)
 found = Judged(folder / "catalog", folder / "judged", params.validate_)
 records = found.tables()["records"].iloc[0].to_dict()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# of this program alone: ru_maxrss would remember the one that started it
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 counts = dict(found.counts)
 records = {code: int(amount) for code, amount in records.items()}
 print(json.dumps({"peak": peak, "counts": counts, "records": records}))

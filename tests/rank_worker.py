@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import nn
 
-from frontier.errors import FrontierError
+from frontier.errors import FrontierError, NonFiniteLoss
 from frontier.files import write_json
 from frontier.models.detector import Detector
 from frontier.models.supernet import Supernet, recalibrate
@@ -94,7 +95,12 @@ def run(case: str, folder: Path) -> None:
         task = replace(task, recipe=task.recipe.model_copy(update={"budget_s": 4.0}))
     if case == "odd":
         task = replace(task, source=replace(task.source, batch_size=3))
-    history = frozen(task) if case in FROZEN else train(task, Length(steps=STEPS, share=1.0))
+    try:
+        history = frozen(task) if case in FROZEN else train(task, Length(steps=STEPS, share=1.0))
+    except NonFiniteLoss as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        dist.barrier()  # the first to end has the other killed
+        sys.exit(error.exit_code)
     save_file(task.module.state_dict(), folder / f"{ranks.rank()}.safetensors")
     write_json(folder / f"{ranks.rank()}.json", history)
 

@@ -195,9 +195,6 @@ def test_odd_boxes_are_repaired_or_dropped_and_counted(tmp_path: Path, mine: Pat
 
 def test_an_image_in_train_and_test_is_a_leak(tmp_path: Path, mine: Path) -> None:
     shutil.copy(mine / "images" / "train_00001.jpg", mine / "images" / "test_00002.jpg")
-    path, content = edit(mine, "test")
-    del content["images"][2]["width"]  # or its size would contradict the file
-    path.write_text(json.dumps(content))
     run_ingest(tmp_path, "mine")
     text = r"train/train_00001\.jpg and test/test_00002\.jpg: one is the same file in another split"
     with pytest.raises(DataError, match=text):
@@ -210,8 +207,7 @@ def test_corners_instead_of_sizes_are_noticed(tmp_path: Path, mine: Path) -> Non
     for split in ("train", "val", "test"):
         path, content = edit(mine, split)
         for box in content["annotations"]:
-            x, y, w, h = box["bbox"]
-            box["bbox"] = [x, y, x + w, y + h]
+            box["bbox"] = [200, 150, 280, 200]
         path.write_text(json.dumps(content))
     run_ingest(tmp_path, "mine")
     with pytest.raises(DataError, match="x1, y1, x2, y2"):

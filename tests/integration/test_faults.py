@@ -181,7 +181,7 @@ RECORDS: dict[str, tuple[Fault, set[str]]] = {
     "absolute": (change("images", 5, file_name="/etc/passwd"), {"unsafe-path", "images-usable"}),
     "no area": (boxed(20, 20, 0, 10), {"degenerate-box"}),
     "negative": (boxed(60, 60, -5, 10), {"degenerate-box"}),
-    "outside": (boxed(5000, 5000, 9, 9), {"degenerate-box"}),
+    "outside": (boxed(5000, 5000, 9, 9), {"degenerate-box", "xywh-order"}),
     "half outside": (boxed(-10, 20, 30, 30), {"out-of-image"}),
     "corners for sizes": (corners, {"xywh-order", "out-of-image", "size-drift"}),
     "stretched": (boxed(1, 50, 130, 4), {"extreme-aspect"}),

@@ -12,6 +12,7 @@ from frontier.data import plots
 from frontier.data.catalog import image_root
 from frontier.data.drawing import jpeg
 from frontier.data.exhibits import Exhibit, exhibit_sheet, of_offender, of_pair
+from frontier.data.flags import DECODED
 from frontier.data.judged import Judged
 from frontier.data.naming import Names
 from frontier.data.offenders import leaks
@@ -55,7 +56,11 @@ def _exhibits(found: Judged, names: Names) -> list[Exhibit]:
     rows = names.rows([row for _, *pair in shared for row in pair])
     pairs = zip(rows[::2], rows[1::2], strict=True)
     return [
-        *(of_pair(code, pair, root) for (code, *_), pair in zip(shared, pairs, strict=True)),
+        *(
+            of_pair(code, pair, root)
+            for (code, *_), pair in zip(shared, pairs, strict=True)
+            if all(row["code"] in DECODED for row in pair)
+        ),
         *(of_offender(offender, root, class_names) for offender in found.offenders.worst),
     ]
 

@@ -29,7 +29,7 @@ class BoxFaults(NamedTuple):
 
     Attributes:
         code: index into `CODES`, `[N]`; clipped ones are repaired, those after it dropped.
-        far: begins in the image and reaches far beyond it, `[N]`.
+        far: reaches far beyond the image, `[N]`.
         thin: one side is more than `max_aspect` times the other, `[N]`.
         doubtful: less than `TINY_PX` on a side, or all of the image, `[N]`.
         inside_xyxy: clipped, `[N, 4]`.
@@ -62,11 +62,10 @@ def box_faults(table: Any, rows: Ints, sizes_hw: Ints, max_aspect: float) -> Box
     solid = code < DUPLICATE
     short, long = sides.min(axis=1, initial=np.inf), sides.max(axis=1, initial=0)
     covers = area(inside) >= WHOLE * sizes.prod(axis=1)
-    begins: Any = (corners[:, :2] < sizes[:, ::-1]).all(axis=1)
-    reaches: Any = (corners[:, 2:] > sizes[:, ::-1] * FAR + 1).any(axis=1)
+    far: Any = (corners[:, 2:] > sizes[:, ::-1] * FAR + 1).any(axis=1)
     return BoxFaults(
         code,
-        begins & reaches,
+        far,
         solid & (long > max_aspect * short),
         solid & ((short < TINY_PX) | covers),
         inside,

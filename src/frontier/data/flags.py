@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
 BATCH = 8192  # images judged together
+DECODED = ("ok", "too-many-boxes", "size-mismatch")  # codes of images that can be looked at
 OUTCOMES = np.array([USED, REPAIRED, DROPPED, DROPPED])  # by the place in CODES
 
 IMAGES = pa.schema(

@@ -14,7 +14,6 @@ from scipy.spatial.distance import jensenshannon
 
 from frontier.data import flags
 from frontier.data.catalog import USED
-from frontier.data.duplicates import groups
 from frontier.data.faults import CLIPPED, BoxFaults, box_faults
 from frontier.data.formats import SPLITS
 from frontier.data.offenders import Offenders
@@ -137,8 +136,6 @@ class Judged:
 
     def _pairs(self) -> pd.DataFrame:
         table = pa.parquet.read_table(self.catalog / "pairs.parquet").to_pandas()
-        usable = pd.concat(self._flags, ignore_index=True)["usable"].to_numpy()
-        table = beside_usable(table, usable)
         one, other = (
             np.array(NAMES)[self.splits[table[name].to_numpy()]] for name in ("first", "second")
         )
@@ -186,25 +183,6 @@ class Judged:
             for split in SPLITS
         ]
         return pd.DataFrame(rows, columns=["where", "present"])
-
-
-def beside_usable(pairs: pd.DataFrame, usable: Array) -> pd.DataFrame:
-    """The pairs of usable images. Of equal files or hashes, each usable one beside the first
-    usable one: what `ingest` put first may be quarantined."""
-    near = pairs[pairs["distance"] > 0]
-    kept = [near[usable[near["first"].to_numpy()] & usable[near["second"].to_numpy()]]]
-    for exact in (True, False):
-        equal = pairs[(pairs["distance"] == 0) & (pairs["exact"] == exact)]
-        ends = equal[["first", "second"]].to_numpy()
-        images = np.unique(ends)
-        kind = groups(len(images), np.searchsorted(images, ends))
-        images, kind = images[usable[images]], kind[usable[images]]
-        _, first = np.unique(kind, return_index=True)
-        star = pd.DataFrame({"first": images[first][np.searchsorted(np.unique(kind), kind)]})
-        star = star.assign(second=images, distance=0, exact=exact)
-        kept.append(star[star["first"] != star["second"]])
-    together: pd.DataFrame = pd.concat(kept, ignore_index=True)
-    return together
 
 
 def _texts(column: Any) -> Array:

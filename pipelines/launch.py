@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from frontier.data.source import describe_source
+from frontier.data.intake.source import describe_source
 from frontier.errors import Busy, FrontierError, UsageError
 from frontier.files import atomic_write, lock, read_json, write_json
 from frontier.params import Params, load_yaml, nearest

@@ -118,7 +118,7 @@ def export_data(root: Path, console: Console, folder: Path, form: str) -> None:
         UsageError: an unknown format, a folder that holds something, or no verdict yet.
     """
     from frontier.data.catalog import Catalog
-    from frontier.data.exporting import FORMS, export
+    from frontier.data.exports.exporting import FORMS, export
 
     if form not in FORMS:
         raise UsageError(f"{form}: no such format; {nearest(form, [*FORMS])}")

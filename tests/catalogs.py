@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from frontier.data import flags, formats
+from frontier.data import formats
 from frontier.data.catalog import IMAGES, CatalogWriter
+from frontier.data.verdict import flags
 
 UNTOLD = {"sha256": "", "phash": "", "status": "ok", "notes": [], "source": "", "line": 0}
 

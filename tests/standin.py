@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from frontier.boxes import Letterbox
-from frontier.data import packing
+from frontier.data.loading import packing
 from frontier.files import write_json
 from frontier.models.decoding import moments, powers
 from tests.catalogs import write_catalog, write_judged

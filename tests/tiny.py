@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from frontier.data.packing import (
+from frontier.data.loading.packing import (
     PackedMeta,
     PackedSplit,
     StoredImages,

@@ -5,52 +5,25 @@ No field has a default: a value that can change a result stands in `params.yaml`
 
 import difflib
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import ruamel.yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from frontier.errors import UsageError
-
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-
-
-def _known_width(value: float) -> float:
-    if value not in (0.25, 0.5, 1.0):
-        raise ValueError(f"space.interface_width: must be 0.25, 0.5 or 1.0 (found {value:g})")
-    return value
-
-
-def _known_batch_size(value: object) -> object:
-    if value == "auto" or (type(value) is int and value >= 1):
-        return value
-    raise ValueError(f"train.batch_size: must be auto or at least 1 (found {value!r})")
-
-
-def _known_scale(value: object) -> object:
-    if value == "auto":
-        return value
-    if isinstance(value, list | tuple) and len(value) == 2:
-        low, high = value
-        if all(type(v) in (int, float) and math.isfinite(v) for v in value) and 0 < low <= high:
-            return float(low), float(high)
-    raise ValueError(
-        f"train.augment.scale: must be auto or [low, high] with 0 < low <= high (found {value!r})"
-    )
+from frontier.values import (
+    BatchSize,
+    Count,
+    Fraction,
+    NonNegative,
+    Pattern,
+    Positive,
+    PositiveFloat,
+    Scale,
+    Side,
+    Width,
+)
 
 
 class Section(BaseModel):
@@ -95,21 +68,13 @@ class SyntheticPretrain(Section):
     train: Positive
 
 
-def _known_pattern(value: str | None) -> str | None:
-    try:
-        re.compile(value or "")
-    except re.error as error:
-        raise ValueError(f"ingest.scenes: not a regular expression: {error}") from None
-    return value
-
-
 class Ingest(Section):
     source: str
     format: Literal["auto", "coco", "objects365", "voc", "yolo"]
     unlabelled: str | None
     check_images: bool
     look_alike_bits: Annotated[int, Field(ge=0, le=16)]
-    scenes: Annotated[str | None, AfterValidator(_known_pattern)]
+    scenes: Pattern
     made_split: Annotated[float, Field(gt=0.0, lt=0.5)]
     synthetic: Synthetic
     pretrain: SyntheticPretrain
@@ -127,20 +92,18 @@ class Validate(Section):
 
 
 class Pack(Section):
-    image_size: Annotated[int, Field(ge=32, multiple_of=32)]
+    image_size: Side
     holdout: Annotated[float, Field(gt=0.0, lt=0.5)]
     store: Literal["auto", "array", "shards"]
 
 
 class Space(Section):
-    interface_width: Annotated[float, AfterValidator(_known_width)]
-    image_sizes: Annotated[
-        list[Annotated[int, Field(ge=32, multiple_of=32)]], Field(min_length=1, max_length=5)
-    ]
+    interface_width: Width
+    image_sizes: Annotated[list[Side], Field(min_length=1, max_length=5)]
 
 
 class Augment(Section):
-    scale: Annotated[tuple[float, float] | Literal["auto"], PlainValidator(_known_scale)]
+    scale: Scale
     translate: Fraction
     flip: Fraction
     hsv: tuple[Fraction, Fraction, Fraction]
@@ -166,7 +129,7 @@ class LossWeights(Section):
 
 class Train(Section):
     budget_s: PositiveFloat | None
-    batch_size: Annotated[int | Literal["auto"], PlainValidator(_known_batch_size)]
+    batch_size: BatchSize
     learning_rate: PositiveFloat
     weight_decay: NonNegative
     warmup_steps: Count

@@ -20,7 +20,7 @@ import torch
 from network import add_network, chosen_network
 from photos import packed
 
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.files import read_json
 from frontier.metrics import coco_metrics, per_class_ap
 from frontier.models.architecture import Architecture

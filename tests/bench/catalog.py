@@ -17,8 +17,8 @@ from pathlib import Path
 
 import objects365
 
-from frontier.data.assembly import Source, assemble
-from frontier.data.source import FORMATS
+from frontier.data.intake.assembly import Source, assemble
+from frontier.data.intake.source import FORMATS
 from frontier.files import read_json
 from frontier.params import load_params
 from frontier.stages import Inputs, validate

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from frontier.data.probing import probe_shard
+from frontier.data.intake.probing import probe_shard
 from frontier.data.workers import run
 from frontier.params import Workers
 

@@ -25,10 +25,11 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from frontier.boxes import Letterbox, xywh_to_xyxy
-from frontier.data import storing, synthetic
-from frontier.data.loader import batches
-from frontier.data.packing import PackedSplit, StoredImages, shard_paths, stack_targets
-from frontier.data.shards import ShardedPixels
+from frontier.data.generated import synthetic
+from frontier.data.loading import storing
+from frontier.data.loading.loader import batches
+from frontier.data.loading.packing import PackedSplit, StoredImages, shard_paths, stack_targets
+from frontier.data.loading.shards import ShardedPixels
 from frontier.images import read_image
 from frontier.params import Augment, load_params
 

@@ -8,7 +8,7 @@ import pandas as pd
 from frontier.boxes import Letterbox, xywh_to_xyxy
 from frontier.data.formats import box_table, image_table, pa
 from frontier.data.formats.coco import Coco
-from frontier.data.packing import PackedSplit, StoredImages, stack_targets
+from frontier.data.loading.packing import PackedSplit, StoredImages, stack_targets
 from frontier.images import read_image
 
 

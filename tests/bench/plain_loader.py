@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from frontier.boxes import PAD_VALUE
-from frontier.data.transforms import MIN_SIDE_PX
+from frontier.data.loading.transforms import MIN_SIDE_PX
 from frontier.params import Augment
 
 GREY = (PAD_VALUE,) * 3

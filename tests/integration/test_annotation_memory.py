@@ -14,9 +14,9 @@ LIMIT_MB = 512
 SCRIPT = """
 import json, re, sys
 from pathlib import Path
-from frontier.data.assembly import Source, assemble
+from frontier.data.intake.assembly import Source, assemble
 from frontier.data.formats.coco import Coco
-from frontier.data.judged import Judged
+from frontier.data.verdict.judged import Judged
 from frontier.params import load_params
 
 folder, params = Path(sys.argv[1]), load_params(Path(sys.argv[2]))

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from frontier.boxes import Letterbox
-from frontier.data import flags, synthetic
-from frontier.data.assembly import Source, assemble
-from frontier.data.card import write_card
 from frontier.data.drawing import COLORS
-from frontier.data.exhibits import SIDE_PX
 from frontier.data.formats.coco import Coco
-from frontier.data.judged import Judged
-from frontier.data.naming import Names
-from frontier.data.offenders import Offender
+from frontier.data.generated import synthetic
+from frontier.data.intake.assembly import Source, assemble
+from frontier.data.verdict import flags
+from frontier.data.verdict.card import write_card
+from frontier.data.verdict.exhibits import SIDE_PX
+from frontier.data.verdict.judged import Judged
+from frontier.data.verdict.naming import Names
+from frontier.data.verdict.offenders import Offender
 from frontier.params import Synthetic, load_params
 from frontier.stages.validate import _verdict
 

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from frontier.data import synthetic
 from frontier.data.catalog import Catalog
-from frontier.data.packing import load_meta, load_split
+from frontier.data.generated import synthetic
+from frontier.data.loading.packing import load_meta, load_split
 from frontier.errors import DataError
 from frontier.files import read_json, sha256
 from frontier.params import Pack, Run, Synthetic, SyntheticPretrain, Validate, load_params

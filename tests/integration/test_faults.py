@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from frontier.data import synthetic
-from frontier.data.assembly import Source, assemble
 from frontier.data.formats.coco import Coco
-from frontier.data.judged import Judged
-from frontier.data.rules import rules
+from frontier.data.generated import synthetic
+from frontier.data.intake.assembly import Source, assemble
+from frontier.data.verdict.judged import Judged
+from frontier.data.verdict.rules import rules
 from frontier.params import Synthetic, load_params
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from frontier.boxes import PAD_VALUE, Letterbox
-from frontier.data.packing import PackedSplit, StoredImages, stack_targets
-from frontier.data.transforms import MIN_SIDE_PX, Sample, augmented, mixed, plain
+from frontier.data.loading.packing import PackedSplit, StoredImages, stack_targets
+from frontier.data.loading.transforms import MIN_SIDE_PX, Sample, augmented, mixed, plain
 from frontier.params import Augment
 
 BRIGHT = (PAD_VALUE + 255) / 2  # halfway up from the ground, which is as grey as a border

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frontier.data import transforms
-from frontier.data.loader import Batch, batches
-from frontier.data.packing import (
+from frontier.data.loading import transforms
+from frontier.data.loading.loader import Batch, batches
+from frontier.data.loading.packing import (
     PackedMeta,
     PackedSplit,
     load_split,
     save_meta,
 )
-from frontier.data.transforms import augmented, plain
+from frontier.data.loading.transforms import augmented, plain
 from frontier.params import Augment
 from tests.tiny import SIDE, split_of
 

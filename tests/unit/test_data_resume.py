@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frontier.data.loader import Batch, batches
-from frontier.data.packing import PackedMeta, load_split, pixels_path, save_meta
-from frontier.data.storing import portions, write_shard
+from frontier.data.loading.loader import Batch, batches
+from frontier.data.loading.packing import PackedMeta, load_split, pixels_path, save_meta
+from frontier.data.loading.storing import portions, write_shard
 from frontier.params import Augment
 from tests.tiny import CLASSES, SIDE, split_of, write_pack
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from frontier.boxes import Letterbox
-from frontier.data import shards, storing
-from frontier.data.loader import batches
-from frontier.data.order import Order
-from frontier.data.packing import PackedSplit, StoredImages, shard_paths
-from frontier.data.shards import ShardedPixels
-from frontier.data.storing import Portion, needs_shards, portions, write_rows, write_shard
+from frontier.data.loading import shards, storing
+from frontier.data.loading.loader import batches
+from frontier.data.loading.order import Order
+from frontier.data.loading.packing import PackedSplit, StoredImages, shard_paths
+from frontier.data.loading.shards import ShardedPixels
+from frontier.data.loading.storing import Portion, needs_shards, portions, write_rows, write_shard
 from frontier.images import read_image
 from tests.tiny import split_of
 

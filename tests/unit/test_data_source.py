@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from frontier.data.source import describe_source
+from frontier.data.intake.source import describe_source
 from frontier.errors import UsageError
 
 

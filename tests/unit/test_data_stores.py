@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frontier.data import storing
-from frontier.data.packing import PackedSplit, load_meta, load_split, shard_paths
+from frontier.data.loading import storing
+from frontier.data.loading.packing import PackedSplit, load_meta, load_split, shard_paths
 from frontier.params import Pack, Workers
 from frontier.stages import pack
 from tests.tiny import CLASSES, RUN

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frontier.data import shapes, synthetic
 from frontier.data.formats.coco import Coco
 from frontier.data.formats.objects365 import Objects365
+from frontier.data.generated import shapes, synthetic
 from frontier.files import sha256
 from frontier.params import Synthetic, SyntheticPretrain
 

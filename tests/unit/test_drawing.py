@@ -3,7 +3,7 @@
 import numpy as np
 
 from frontier.data.drawing import COLORS, GAP_PX, TILE_PX, Mark, batch_sheet, jpeg, marked, sheet
-from frontier.data.loader import Batch
+from frontier.data.loading.loader import Batch
 
 BLACK = np.zeros((60, 80, 3), np.uint8)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frontier.data import synthetic
 from frontier.data.catalog import Catalog
-from frontier.data.exporting import Form, export
+from frontier.data.exports.exporting import Form, export
 from frontier.data.formats import Format
 from frontier.data.formats.voc import Voc
 from frontier.data.formats.yolo import Yolo
+from frontier.data.generated import synthetic
 from frontier.errors import UsageError
 from frontier.files import read_json
 from frontier.params import Synthetic

@@ -3,7 +3,7 @@
 import numpy as np
 
 from frontier.data.drawing import COLORS, GAP_PX
-from frontier.data.packing import PackedSplit, StoredImages, stack_targets
+from frontier.data.loading.packing import PackedSplit, StoredImages, stack_targets
 from frontier.labeling.gallery import COLUMNS, PICTURE_PX, SHOWN, Find, in_turns, picture, rows
 from frontier.labeling.noise import Kind, Suspect
 

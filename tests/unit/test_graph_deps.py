@@ -9,7 +9,7 @@ from frontier.stages import declarations, is_within
 
 ROOT = Path(__file__).parents[2]
 # What every stage stands on and what cannot change a result of one.
-FREE = ("frontier.errors", "frontier.files", "frontier.params", "frontier.stages")
+FREE = tuple(f"frontier.{name}" for name in ("errors", "files", "params", "stages", "values"))
 GRAPH = grimp.build_graph("frontier")
 
 

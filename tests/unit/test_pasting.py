@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from frontier.data.packing import PackedSplit, StoredImages, stack_targets
-from frontier.data.pasting import Cutouts, pasted
-from frontier.data.transforms import Sample, plain
+from frontier.data.loading.packing import PackedSplit, StoredImages, stack_targets
+from frontier.data.loading.pasting import Cutouts, pasted
+from frontier.data.loading.transforms import Sample, plain
 from frontier.params import Augment
 
 SIDE = 128

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frontier.data.probing import PROBES, perceptual_hash, probe, probe_shard, shards
-from frontier.data.synthetic import MAIN, scene
+from frontier.data.generated.synthetic import MAIN, scene
+from frontier.data.intake.probing import PROBES, perceptual_hash, probe, probe_shard, shards
 from frontier.images import ImageError, decode_image
 
 MUTATIONS = 20  # of each kind
@@ -211,7 +211,7 @@ BOMBS = {
 def test_memory_is_bounded(bomb: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(BOMBS[bomb])
     program = (
-        "import sys, pathlib; from frontier.data.probing import probe;"
+        "import sys, pathlib; from frontier.data.intake.probing import probe;"
         "print(probe(pathlib.Path(sys.argv[1]), 'a.png').status);"
         "print(pathlib.Path('/proc/self/status').read_text())"
     )

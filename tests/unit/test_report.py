@@ -14,8 +14,8 @@ import pytest
 from markupsafe import escape
 
 from frontier import files
-from frontier.data import plots
 from frontier.data.catalog import CatalogSplit
+from frontier.data.verdict import plots
 from frontier.matching import Judgement
 from frontier.report import accuracy, charts, dataset, training, words
 from frontier.report.examples import pick

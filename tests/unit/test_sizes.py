@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from frontier.data.packing import PackedSplit, StoredImages, stack_targets
-from frontier.data.sizes import distance_spread, scale_range
+from frontier.data.loading.packing import PackedSplit, StoredImages, stack_targets
+from frontier.data.loading.sizes import distance_spread, scale_range
 from frontier.params import Augment
 from frontier.training.sources import Sides, batch_source
 from tests.tiny import RECIPE, RUN

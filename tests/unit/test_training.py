@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from frontier.data.loader import Batch
+from frontier.data.loading.loader import Batch
 from frontier.errors import NonFiniteLoss
 from frontier.models.detector import Detector
 from frontier.models.supernet import Supernet

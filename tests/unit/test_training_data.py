@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from frontier.data.packing import stack_targets
+from frontier.data.loading.packing import stack_targets
 from frontier.models.detector import Detector
 from frontier.models.supernet import Supernet
 from frontier.params import Length

@@ -11,8 +11,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from frontier.data import workers
-from frontier.data.probing import probe_shard
-from frontier.data.synthetic import MAIN, scene
+from frontier.data.generated.synthetic import MAIN, scene
+from frontier.data.intake.probing import probe_shard
 from frontier.errors import UsageError
 from frontier.params import Workers
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from frontier.boxes import PAD_VALUE
-from frontier.data.loader import Batch
+from frontier.data.loading.loader import Batch
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from frontier.boxes import Letterbox
 from frontier.data.drawing import Mark, marked, sheet
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.labeling.noise import Suspect
 
 Bytes = npt.NDArray[np.uint8]

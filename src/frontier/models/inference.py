@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from frontier.boxes import resize
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.metrics import Detections, Truth
 
 SCORE_THRESHOLD = 0.01

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from frontier.boxes import resize
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.metrics import Detections, coco_metrics
 from frontier.params import Evaluate, Measure
 from frontier.quantization import qdq

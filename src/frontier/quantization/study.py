@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from frontier import tracking
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.params import Measure, Quantize
 from frontier.quantization import qdq
 from frontier.quantization.plan import Plan, choose

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from frontier.data.catalog import Catalog, CatalogSplit
 from frontier.data.formats import SPLITS
-from frontier.data.plots import class_rows
+from frontier.data.verdict.plots import class_rows
 from frontier.report.charts import Figure, layout
 
 Floats = npt.NDArray[np.float64]

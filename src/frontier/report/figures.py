@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frontier.data.plots import ACCENT, FAINT, FLOAT, GOOD, INK, INT8, axes_of, new, plain, save
+from frontier.data.verdict.plots import (
+    ACCENT,
+    FAINT,
+    FLOAT,
+    GOOD,
+    INK,
+    INT8,
+    axes_of,
+    new,
+    plain,
+    save,
+)
 from frontier.report import charts, words
 from frontier.report.results import TargetResult, named
 

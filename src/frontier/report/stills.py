@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frontier.data.plots import (
+from frontier.data.verdict.plots import (
     FLOAT,
     INK,
     INT8,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.metrics import bootstrap_ap
 from frontier.models.architecture import Architecture, SearchSpace
 from frontier.models.detector import Detector, cost

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from frontier import tracking
 from frontier.data.drawing import batch_sheet, jpeg
-from frontier.data.packing import load_split
+from frontier.data.loading.packing import load_split
 from frontier.files import atomic_write, read_json
 from frontier.metrics import coco_metrics
 from frontier.models.architecture import Architecture

@@ -9,7 +9,7 @@ import numpy as np
 
 from frontier import tracking
 from frontier.boxes import Pixels
-from frontier.data.packing import PackedSplit, load_split
+from frontier.data.loading.packing import PackedSplit, load_split
 from frontier.errors import StageFailed, TargetUnavailable
 from frontier.files import read_json, sha256, write_json, write_manifest
 from frontier.models.detector import LoadedDetector, load_detector

@@ -4,9 +4,9 @@ import tempfile
 from pathlib import Path
 
 from frontier import tracking
-from frontier.data import synthetic
-from frontier.data.assembly import Source, assemble
-from frontier.data.source import FORMATS, SYNTHETIC, find_format
+from frontier.data.generated import synthetic
+from frontier.data.intake.assembly import Source, assemble
+from frontier.data.intake.source import FORMATS, SYNTHETIC, find_format
 from frontier.params import Ingest, Run, Section, Workers
 from frontier.stages import Inputs
 

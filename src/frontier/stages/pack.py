@@ -9,7 +9,7 @@ from safetensors.numpy import save
 from frontier.boxes import Letterbox
 from frontier.data.catalog import Catalog, CatalogSplit
 from frontier.data.duplicates import split_groups
-from frontier.data.packing import (
+from frontier.data.loading.packing import (
     Bytes,
     Floats,
     Ints,
@@ -19,7 +19,7 @@ from frontier.data.packing import (
     stack_targets,
     targets_path,
 )
-from frontier.data.storing import (
+from frontier.data.loading.storing import (
     Portion,
     images_per_shard,
     needs_shards,

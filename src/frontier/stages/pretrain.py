@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from frontier.data.packing import load_meta, load_split
+from frontier.data.loading.packing import load_meta, load_split
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector, save_detector
 from frontier.params import Pretrain, Run, Section, Space, Train

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from frontier import tracking
-from frontier.data.packing import PackedSplit, load_meta, load_split, stack_targets
+from frontier.data.loading.packing import PackedSplit, load_meta, load_split, stack_targets
 from frontier.files import write_json
 from frontier.labeling.thresholds import Threshold, choose
 from frontier.metrics import Detections

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx
 
-from frontier.data.packing import load_split
+from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
 from frontier.models.detector import load_detector
 from frontier.params import Measure, Quantize, Run, Section, Target

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frontier import tracking
-from frontier.data import plots
 from frontier.data.catalog import Catalog
 from frontier.data.drawing import jpeg
+from frontier.data.verdict import plots
 from frontier.files import atomic_write
 from frontier.params import Report, Run, Search, Section, Target
 from frontier.report import card, figures, page, stills

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from frontier.data.packing import load_split
+from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
 from frontier.models.supernet import load_supernet
 from frontier.params import Measure, Run, Search, Section, Space, Target

@@ -5,7 +5,7 @@ It starts from the teacher, which is the trained largest network: large first, t
 
 from pathlib import Path
 
-from frontier.data.packing import load_split
+from frontier.data.loading.packing import load_split
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import load_detector
 from frontier.models.supernet import Supernet, save_supernet

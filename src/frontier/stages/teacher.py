@@ -5,7 +5,7 @@ from pathlib import Path
 
 from frontier import tracking
 from frontier.data.drawing import jpeg
-from frontier.data.packing import PackedSplit, load_meta, load_split
+from frontier.data.loading.packing import PackedSplit, load_meta, load_split
 from frontier.files import atomic_write, write_json
 from frontier.labeling import gallery
 from frontier.labeling.noise import suspects

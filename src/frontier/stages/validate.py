@@ -8,12 +8,12 @@ import pyarrow.parquet
 from pydantic import Field
 
 from frontier import tracking
-from frontier.data.card import write_card
-from frontier.data.expectations import judge
 from frontier.data.formats import SPLITS
-from frontier.data.judged import Judged
-from frontier.data.naming import Names
-from frontier.data.rules import Rule, rules
+from frontier.data.verdict.card import write_card
+from frontier.data.verdict.expectations import judge
+from frontier.data.verdict.judged import Judged
+from frontier.data.verdict.naming import Names
+from frontier.data.verdict.rules import Rule, rules
 from frontier.errors import DataError
 from frontier.files import write_json
 from frontier.params import Run, Section, Validate

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frontier.boxes import Letterbox, Pixels, iou, resize
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.metrics import Detections, coco_metrics
 from frontier.params import Evaluate
 from frontier.runtime.predictor import Prediction

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from frontier import tracking
-from frontier.data.loader import Batch
+from frontier.data.loading.loader import Batch
 from frontier.errors import NonFiniteLoss
 from frontier.models.decoding import anchor_points
 from frontier.params import Run, Train

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from frontier import tracking
-from frontier.data.loader import AHEAD
+from frontier.data.loading.loader import AHEAD
 from frontier.errors import OutOfMemory
 from frontier.files import read_json, write_json
 from frontier.params import Length, Run, Train

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.metrics import coco_metrics
 from frontier.models.detector import Detector
 from frontier.models.inference import detect, truth_of

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frontier.data.loader import Batch, batches
-from frontier.data.packing import PackedSplit, load_split
-from frontier.data.sizes import scale_range
+from frontier.data.loading.loader import Batch, batches
+from frontier.data.loading.packing import PackedSplit, load_split
+from frontier.data.loading.sizes import scale_range
 from frontier.models.detector import Detector
 from frontier.models.supernet import recalibrate
 from frontier.params import Augment, Run, Train

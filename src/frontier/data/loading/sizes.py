@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from frontier.boxes import area
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 
 Array = npt.NDArray[Any]
 

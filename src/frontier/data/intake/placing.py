@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow
 
 from frontier.data.formats import BOXES, Problem
-from frontier.data.gathering import UNKNOWN, Gathered, Problems
-from frontier.data.spool import Spool, deal
+from frontier.data.intake.gathering import UNKNOWN, Gathered, Problems
+from frontier.data.intake.spool import Spool, deal
 
 Ints = npt.NDArray[np.int64]
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker

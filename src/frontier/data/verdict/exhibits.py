@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from frontier.boxes import PAD_VALUE, Letterbox
 from frontier.data.drawing import Mark, marked, sheet
-from frontier.data.offenders import DOUBTS, Offender
+from frontier.data.verdict.offenders import DOUBTS, Offender
 from frontier.images import ImageError, read_image
 
 Bytes = npt.NDArray[np.uint8]

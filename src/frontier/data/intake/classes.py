@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from frontier.data.formats import Problem
-from frontier.data.gathering import Gathered, Problems
+from frontier.data.intake.gathering import Gathered, Problems
 
 
 class Classes(NamedTuple):

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from frontier.data.order import Block, Order
-from frontier.data.packing import PackedSplit
-from frontier.data.pasting import Cutouts, pasted
-from frontier.data.transforms import Bytes, Rng, Sample, augmented, mixed, plain
+from frontier.data.loading.order import Block, Order
+from frontier.data.loading.packing import PackedSplit
+from frontier.data.loading.pasting import Cutouts, pasted
+from frontier.data.loading.transforms import Bytes, Rng, Sample, augmented, mixed, plain
 from frontier.params import Augment
 
 AHEAD = 2  # batches prepared beyond those that the threads are at

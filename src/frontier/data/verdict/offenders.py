@@ -8,8 +8,8 @@ import pandas as pd
 
 from frontier.boxes import xywh_to_xyxy
 from frontier.data.catalog import clip_each
-from frontier.data.faults import CODES, OK, BoxFaults
-from frontier.data.flags import Shard
+from frontier.data.verdict.faults import CODES, OK, BoxFaults
+from frontier.data.verdict.flags import Shard
 
 Array = npt.NDArray[Any]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save
 
-from frontier.data.shards import ShardedPixels
+from frontier.data.loading.shards import ShardedPixels
 from frontier.files import atomic_write, read_json, write_json
 
 Ints = npt.NDArray[np.int64]

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from frontier.data import shards
-from frontier.data.packing import PackedSplit
+from frontier.data.loading import shards
+from frontier.data.loading.packing import PackedSplit
 
 Ints = npt.NDArray[np.int64]
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from frontier.data import shapes, textures
+from frontier.data.generated import shapes, textures
 from frontier.files import write_json
 from frontier.params import Synthetic, SyntheticPretrain
 

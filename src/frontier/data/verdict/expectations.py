@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from frontier.data.rules import Rule
+from frontier.data.verdict.rules import Rule
 
 STYLE = (
     "<style>body{font:15px/1.5 sans-serif;margin:1rem auto;max-width:75rem;padding:0 1rem}"

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from frontier.data.rules import Rule
+from frontier.data.verdict.rules import Rule
 
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 

@@ -12,12 +12,12 @@ import pyarrow.compute
 import pyarrow.parquet
 from scipy.spatial.distance import jensenshannon
 
-from frontier.data import flags
 from frontier.data.catalog import USED
-from frontier.data.faults import CLIPPED, BoxFaults, box_faults
 from frontier.data.formats import SPLITS
-from frontier.data.offenders import Offenders
-from frontier.data.rules import FAULTS, REMARKS
+from frontier.data.verdict import flags
+from frontier.data.verdict.faults import CLIPPED, BoxFaults, box_faults
+from frontier.data.verdict.offenders import Offenders
+from frontier.data.verdict.rules import FAULTS, REMARKS
 from frontier.files import read_json
 from frontier.params import Validate
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow
 
 from frontier.boxes import Letterbox, resize
-from frontier.data.shards import COLUMN, SHARD_BYTES
+from frontier.data.loading.shards import COLUMN, SHARD_BYTES
 from frontier.images import read_image
 
 Bytes = npt.NDArray[np.uint8]

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from frontier.data.formats import BOXES, IMAGES, Part, Problem
-from frontier.data.spool import Spool, deal
+from frontier.data.intake.spool import Spool, deal
 
 Ints = npt.NDArray[np.int64]
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker

@@ -16,16 +16,16 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from frontier.data import scenes
 from frontier.data.catalog import IMAGES, CatalogWriter
-from frontier.data.classes import number_classes
 from frontier.data.formats import SPLITS, Format, ImageRecord, Part, Problem, image_table
 from frontier.data.formats.records import is_text
-from frontier.data.gathering import Gathered, Problems
-from frontier.data.placing import in_order, place_boxes
-from frontier.data.probing import probe_shard
-from frontier.data.source import image_names
-from frontier.data.spool import Spool, chunks
+from frontier.data.intake import scenes
+from frontier.data.intake.classes import number_classes
+from frontier.data.intake.gathering import Gathered, Problems
+from frontier.data.intake.placing import in_order, place_boxes
+from frontier.data.intake.probing import probe_shard
+from frontier.data.intake.source import image_names
+from frontier.data.intake.spool import Spool, chunks
 from frontier.data.workers import run
 from frontier.errors import UsageError
 from frontier.files import safe_join, write_json

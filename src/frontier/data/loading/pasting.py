@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from frontier.boxes import Floats, iou
-from frontier.data.packing import PackedSplit
-from frontier.data.transforms import Sample, jitter_hsv
+from frontier.data.loading.packing import PackedSplit
+from frontier.data.loading.transforms import Sample, jitter_hsv
 from frontier.params import Augment
 
 MARGIN = 0.1  # of the longer side: what is cut out around a box fades into the ground

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frontier.boxes import PAD_VALUE, Letterbox, area, clip, resize
-from frontier.data.packing import PackedSplit
+from frontier.data.loading.packing import PackedSplit
 from frontier.params import Augment
 
 Floats = npt.NDArray[np.float32]

@@ -12,8 +12,8 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from frontier.data.catalog import DROPPED, QUARANTINED, REPAIRED, USED
-from frontier.data.faults import CLIPPED, CODES, DEGENERATE, DUPLICATE, BoxFaults
-from frontier.data.rules import NOTES
+from frontier.data.verdict.faults import CLIPPED, CODES, DEGENERATE, DUPLICATE, BoxFaults
+from frontier.data.verdict.rules import NOTES
 from frontier.params import Validate
 
 Array = npt.NDArray[Any]

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from frontier.data import writers
 from frontier.data.catalog import Catalog
+from frontier.data.exports import writers
+from frontier.data.exports.writers import Leaving
 from frontier.data.formats import SPLITS
-from frontier.data.writers import Leaving
 from frontier.errors import UsageError
 from frontier.files import safe_join
 

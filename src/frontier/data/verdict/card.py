@@ -8,14 +8,14 @@ from typing import Any
 
 import jinja2
 
-from frontier.data import plots
 from frontier.data.catalog import image_root
 from frontier.data.drawing import jpeg
-from frontier.data.exhibits import Exhibit, exhibit_sheet, of_offender, of_pair
-from frontier.data.flags import DECODED
-from frontier.data.judged import Judged
-from frontier.data.naming import Names
-from frontier.data.offenders import leaks
+from frontier.data.verdict import plots
+from frontier.data.verdict.exhibits import Exhibit, exhibit_sheet, of_offender, of_pair
+from frontier.data.verdict.flags import DECODED
+from frontier.data.verdict.judged import Judged
+from frontier.data.verdict.naming import Names
+from frontier.data.verdict.offenders import leaks
 from frontier.files import atomic_write
 
 HERE = Path(__file__).parent

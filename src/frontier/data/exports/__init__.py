@@ -1,0 +1,1 @@
+"""A judged catalog in the formats of others."""

@@ -1,0 +1,1 @@
+"""The embedded dataset, drawn from a seed."""

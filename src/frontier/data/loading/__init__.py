@@ -1,0 +1,1 @@
+"""From a judged catalog to batches: packed once, read fast."""

@@ -1,0 +1,1 @@
+"""What is wrong with a catalog, and how it is told."""

@@ -85,7 +85,13 @@ class Validate(Section):
     max_faulty_images: Fraction
     max_empty: Fraction
     max_boxes: Positive
+    min_side_px: PositiveFloat
+    same_iou: Annotated[float, Field(ge=0.5, le=1.0)]
+    tiny_px: NonNegative
+    whole: PositiveFloat
     max_aspect: Annotated[float, Field(ge=1.0)]
+    far: Annotated[float, Field(ge=1.0)]
+    max_far: Fraction
     max_drift: Fraction
     near_leak: Literal["critical", "warning"]
     min_boxes_per_class: Count

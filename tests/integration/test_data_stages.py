@@ -12,10 +12,12 @@ import pytest
 
 from frontier.data.catalog import Catalog
 from frontier.data.generated import synthetic
+from frontier.data.intake import assembly
+from frontier.data.loading import storing
 from frontier.data.loading.packing import load_meta, load_split
 from frontier.errors import DataError
 from frontier.files import read_json, sha256
-from frontier.params import Pack, Run, Synthetic, SyntheticPretrain, Validate, load_params
+from frontier.params import Pack, Run, Synthetic, SyntheticPretrain, Validate, Workers, load_params
 from frontier.stages import Inputs, ingest, pack, validate
 
 SMALL = Synthetic(seed=3, train=14, val=4, test=4, unlabelled=3)
@@ -25,14 +27,16 @@ RUN = Run(seed=0, threads=1, device="cpu", precision="float32", loader_workers=1
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
 
-def run_ingest(root: Path, source: str = "data", **changed: Any) -> dict[str, float]:
+def run_ingest(
+    root: Path, source: str = "data", workers: Workers = WORKERS, **changed: Any
+) -> dict[str, float]:
     changed |= {"source": source, "synthetic": SMALL}
     changed |= {"pretrain": SyntheticPretrain(seed=1, train=2)}
     section = COMMITTED.ingest.model_copy(update=changed)
     out = root / "data" / "ingest"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    params = ingest.Params(run=RUN, ingest=section, workers=WORKERS)
+    params = ingest.Params(run=RUN, ingest=section, workers=workers)
     return ingest.run(params, inputs(root), out)
 
 
@@ -45,10 +49,10 @@ def run_validate(root: Path, **changed: float) -> dict[str, float]:
     return validate.run(validate.Params(run=RUN, validate=section), inputs(root), out)
 
 
-def run_pack(root: Path) -> dict[str, float]:
+def run_pack(root: Path, workers: Workers = WORKERS, store: str = "auto") -> dict[str, float]:
     out = root / "data" / "pack"
-    section = Pack(image_size=64, holdout=0.25, store="auto")
-    params = pack.Params(run=RUN, pack=section, workers=WORKERS)
+    section = Pack(image_size=64, holdout=0.25, store=store)
+    params = pack.Params(run=RUN, pack=section, workers=workers)
     return pack.run(params, inputs(root), out)
 
 
@@ -266,3 +270,28 @@ def test_blood_smears_are_counted_right(tmp_path: Path) -> None:
     sizes = {s: (len(catalog.split(s)), len(catalog.split(s).labels)) for s in catalog.splits}
     assert sizes == {"train": (205, 2800), "val": (87, 1135), "test": (72, 944)}
     assert [c["name"] for c in catalog.classes] == ["RBC", "WBC", "Platelets"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["array", "shards"])
+def test_a_cluster_writes_the_same_files(
+    store: str, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(assembly, "OPENED", 4)
+    monkeypatch.setattr(storing, "ARRAY_ROWS", 3)
+    (mine / "images" / edit(mine, "train")[1]["images"][2]["file_name"]).write_bytes(b"")
+    names = ("ingest", "validate/judged", "pack")
+    written = []
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        away = Workers(backend="dask", jobs=1, address=cluster.scheduler_address)
+        for workers in (WORKERS, away):
+            shutil.rmtree(tmp_path / "data", ignore_errors=True)
+            run_ingest(tmp_path, str(mine), workers)
+            run_validate(tmp_path, max_quarantined=0.2)
+            run_pack(tmp_path, workers, store)
+            files = (p for name in names for p in (tmp_path / "data" / name).rglob("*"))
+            written.append({p: sha256(p) for p in files if p.is_file()})
+    assert any(path.suffix == ".arrow" for path in written[0]) == (store == "shards")
+    assert written[0] == written[1]

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from frontier.boxes import area, paired_iou, xywh_to_xyxy
 from frontier.data.catalog import clip_each
+from frontier.params import Validate
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -15,13 +16,8 @@ Ints = npt.NDArray[np.int64]
 OK, CLIPPED, DUPLICATE, DEGENERATE = range(4)
 CODES = ("ok", "out-of-image", "duplicate-box", "degenerate-box")
 
-MIN_SIDE_PX = 0.5  # of a box once clipped; less is no box
 OUTSIDE_PX = 0.01  # a box may reach this far beyond its image by rounding
-FAR = 1.05  # of the image's side: who reaches further has probably written [x1, y1, x2, y2]
-SAME_IOU = 0.9
-APART = (1 - SAME_IOU) / SAME_IOU  # left edges of two such boxes differ by less, in widths
 MANY = 64  # a box is compared with so many that follow it from left to right
-TINY_PX, WHOLE = 2.0, 0.99  # sides and shares of the image that are rarely meant
 
 
 class BoxFaults(NamedTuple):
@@ -29,9 +25,9 @@ class BoxFaults(NamedTuple):
 
     Attributes:
         code: index into `CODES`, `[N]`; clipped ones are repaired, those after it dropped.
-        far: reaches far beyond the image, `[N]`.
+        far: reaches beyond `far` times the image, `[N]`.
         thin: one side is more than `max_aspect` times the other, `[N]`.
-        doubtful: less than `TINY_PX` on a side, or all of the image, `[N]`.
+        doubtful: less than `tiny_px` on a side, or all of the image, `[N]`.
         inside_xyxy: clipped, `[N, 4]`.
     """
 
@@ -42,13 +38,12 @@ class BoxFaults(NamedTuple):
     inside_xyxy: Floats
 
 
-def box_faults(table: Any, rows: Ints, sizes_hw: Ints, max_aspect: float) -> BoxFaults:
+def box_faults(table: Any, rows: Ints, sizes_hw: Ints, params: Validate) -> BoxFaults:
     """Judge the boxes of a table of `catalog.BOXES`.
 
     Args:
         rows: the image of each box, `[N]`, ascending.
         sizes_hw: of the images, `[I, 2]`.
-        max_aspect: longer side over shorter.
     """
     given = np.stack([table[key].to_numpy() for key in "xywh"], axis=1)
     corners = xywh_to_xyxy(given)
@@ -57,29 +52,30 @@ def box_faults(table: Any, rows: Ints, sizes_hw: Ints, max_aspect: float) -> Box
     sides = inside[:, 2:] - inside[:, :2]
     code = np.zeros(len(rows), np.int8)
     code[(np.abs(corners - inside) > OUTSIDE_PX).any(axis=1)] = CLIPPED
-    code[_duplicates(table, rows, inside)] = DUPLICATE
-    code[(sides < MIN_SIDE_PX).any(axis=1)] = DEGENERATE
+    code[_duplicates(table, rows, inside, params.same_iou)] = DUPLICATE
+    code[(sides < params.min_side_px).any(axis=1)] = DEGENERATE
     solid = code < DUPLICATE
     short, long = sides.min(axis=1, initial=np.inf), sides.max(axis=1, initial=0)
-    covers = area(inside) >= WHOLE * sizes.prod(axis=1)
-    far: Any = (corners[:, 2:] > sizes[:, ::-1] * FAR + 1).any(axis=1)
+    covers = area(inside) >= params.whole * sizes.prod(axis=1)
+    far: Any = (corners[:, 2:] > sizes[:, ::-1] * params.far + 1).any(axis=1)
     return BoxFaults(
         code,
         far,
-        solid & (long > max_aspect * short),
-        solid & ((short < TINY_PX) | covers),
+        solid & (long > params.max_aspect * short),
+        solid & ((short < params.tiny_px) | covers),
         inside,
     )
 
 
-def _duplicates(table: Any, rows: Ints, corners: Floats) -> Flags:
+def _duplicates(table: Any, rows: Ints, corners: Floats, same_iou: float) -> Flags:
     """All but the first of nearly equal boxes of one class in one image, crowds excepted."""
     category = table["category_id"].to_numpy()
     crowd = table["is_crowd"].to_numpy(zero_copy_only=False)
     order = np.lexsort((corners[:, 1], corners[:, 0], crowd, category, rows))
     kind = np.stack([rows, category, crowd], axis=1)[order]
     sorted_corners = corners[order]
-    limit = sorted_corners[:, 0] + APART * (sorted_corners[:, 2] - sorted_corners[:, 0])
+    apart = (1 - same_iou) / same_iou  # left edges of two such boxes differ by less, in widths
+    limit = sorted_corners[:, 0] + apart * (sorted_corners[:, 2] - sorted_corners[:, 0])
     repeats = np.zeros(len(rows), bool)
     first = np.arange(len(rows))
     for lag in range(1, MANY + 1):
@@ -89,7 +85,7 @@ def _duplicates(table: Any, rows: Ints, corners: Floats) -> Flags:
         first = first[close & (sorted_corners[second, 0] <= limit[first])]
         if not len(first):
             break
-        same = paired_iou(sorted_corners[first], sorted_corners[first + lag]) > SAME_IOU
+        same = paired_iou(sorted_corners[first], sorted_corners[first + lag]) > same_iou
         pair = order[first[same]], order[first[same] + lag]
         repeats[np.maximum(*pair)] = True
     repeats[crowd] = False

@@ -71,7 +71,7 @@ class Judged:
         usable = code == "ok"
         sizes_hw = np.stack([shard.images[k].to_numpy() for k in ("height", "width")], axis=1)
         whole, shard = shard, shard.only(usable)
-        found = box_faults(shard.boxes, shard.rows, sizes_hw, self.params.max_aspect)
+        found = box_faults(shard.boxes, shard.rows, sizes_hw, self.params)
         table = flags.outcomes(shard, code, found.code)
         self.offenders.add(whole, code, found, table)
         images.write_table(table)

@@ -84,7 +84,14 @@ def _boxes(params: Validate) -> list[Rule]:
         ("suspicious-box", "boxes neither tiny nor all of the image"),
     ]
     return [
-        Rule("xywh-order", "labelled", "xywh-order", "critical", 0.5, "images with [x, y, w, h]"),
+        Rule(
+            "xywh-order",
+            "labelled",
+            "xywh-order",
+            "critical",
+            1 - params.max_far,
+            "images with [x, y, w, h]",
+        ),
         *(
             Rule(code, "labelled", code, "warning", clean, f"images with only {text}")
             for code, text in kinds

@@ -9,6 +9,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from frontier.data.tables import opened
+
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
 
@@ -27,7 +29,7 @@ def write_coco(folder: Path, classes: list[dict[str, Any]]) -> None:
 
 
 def _own(path: Path, split: str) -> Iterator[Any]:
-    with pa.parquet.ParquetFile(path) as file:
+    with opened(path) as file:
         for batch in file.iter_batches():
             table = pa.Table.from_batches([batch])
             yield table.filter(pa.compute.equal(table["split"], split))

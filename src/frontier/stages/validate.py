@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 from pydantic import Field
 
 from frontier import tracking
 from frontier.data.formats import SPLITS
+from frontier.data.tables import opened
 from frontier.data.verdict.card import write_card
 from frontier.data.verdict.expectations import judge
 from frontier.data.verdict.judged import Judged
@@ -112,7 +112,7 @@ def _quarantined(path: Path) -> list[dict[str, Any]]:
     """The first of the quarantined images."""
     columns = ["split", "image_id", "file_name", "code"]
     kept: list[dict[str, Any]] = []
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with opened(path) as file:
         for batch in file.iter_batches(columns=[*columns, "outcome"]):
             if len(kept) < SHOWN:
                 rows = batch.to_pylist()

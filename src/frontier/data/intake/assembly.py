@@ -66,13 +66,15 @@ class Look:
         probed: a spool of `PROBED` for each split.
         pairs: look-alikes, as rows of the images table.
         scene: `[I]`, equal for images that show the same.
-        split: `[I]`, with the splits that had to be made.
+        names: of the splits, with those that had to be made.
+        split: `[I]`, as places in `names`.
     """
 
     probed: list[Spool]
     pairs: Any
     scene: npt.NDArray[np.int64]
-    split: npt.NDArray[np.str_]
+    names: list[str]
+    split: scenes.Places
 
 
 def assemble(
@@ -176,15 +178,17 @@ def _look(
     tables = (table for spool in probed for table in spool.tables())
     pairs, remarks = scenes.look_alikes(scenes.digests(tables), params.look_alike_bits)
     problems.add(remarks)
-    split = np.repeat([own.split for own in gathered], [len(own) for own in gathered])
-    scene = scenes.scene_groups(_names(probed, params.scenes), pairs, len(split), params.scenes)
     given = [own.split for own in gathered]
+    split = np.repeat(np.arange(len(given), dtype=np.int8), [len(own) for own in gathered])
+    scene = scenes.scene_groups(_names(probed, params.scenes), pairs, len(split), params.scenes)
     missing = [name for name in source.wanted if name not in given]
-    made = scenes.make_splits(split, scene, missing, params.made_split, seed)
+    names = [*given, *missing]
+    made = scenes.make_splits(split, names, scene, missing, params.made_split, seed)
     for name in missing:
-        text = f"no labels; {(made == name).sum()} images were taken from train, scene by scene"
+        taken = (made == names.index(name)).sum()
+        text = f"no labels; {taken} images were taken from train, scene by scene"
         problems.add([Problem("split-made", "warning", name, text)])
-    return Look(probed, pairs, scene, made)
+    return Look(probed, pairs, scene, names, made)
 
 
 def _names(probed: list[Spool], pattern: str | None) -> list[str]:
@@ -277,7 +281,7 @@ def _write(
     for shard, images in enumerate(chunks(probed.tables(), SHARD)):
         first = start + shard * SHARD
         rows = slice(first, first + images.num_rows)
-        images = images.append_column("split", pa.array(look.split[rows]))
+        images = images.append_column("split", pa.array(np.array(look.names)[look.split[rows]]))
         images = images.append_column("scene", pa.array(look.scene[rows]))
         boxes = in_order(placed[shard])
         within = boxes["row"].to_numpy() - shard * SHARD

@@ -13,6 +13,7 @@ from frontier.data.formats import Problem
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int8]
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
 PAIRS = pa.schema(
@@ -93,17 +94,22 @@ def _named_alike(file_names: list[str], pattern: re.Pattern[str]) -> Ints:
 
 
 def make_splits(
-    splits: npt.NDArray[Any], scene: Ints, missing: list[str], share: float, seed: int
-) -> npt.NDArray[Any]:
+    split: Places, names: list[str], scene: Ints, missing: list[str], share: float, seed: int
+) -> Places:
     """The split of each image once the missing ones took their share of train, scene by scene.
 
     Scenes that another split or the unlabelled images show too stay where they are.
+
+    Args:
+        split: of each image, `[I]`, as its place in `names`, which has the missing ones too.
     """
     if not missing:
-        return splits
-    shown_elsewhere = np.isin(scene, scene[splits != "train"])
-    train = np.flatnonzero((splits == "train") & ~shown_elsewhere)
+        return split
+    own = split == names.index("train")
+    train = np.flatnonzero(own & ~np.isin(scene, scene[~own]))
     shares = {"train": 1 - share * len(missing), **dict.fromkeys(missing, share)}
-    made = splits.copy()
-    made[train] = split_groups(scene[train], shares, seed)
+    chosen = split_groups(scene[train], shares, seed)
+    made = split.copy()
+    for name in missing:
+        made[train[chosen == name]] = names.index(name)
     return made

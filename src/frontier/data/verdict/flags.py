@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow
 import pyarrow.compute
-import pyarrow.parquet
 
 from frontier.data.catalog import DROPPED, QUARANTINED, REPAIRED, USED
+from frontier.data.tables import opened
 from frontier.data.verdict.faults import CLIPPED, CODES, DEGENERATE, DUPLICATE, BoxFaults
 from frontier.data.verdict.rules import NOTES
 from frontier.params import Validate
@@ -61,7 +61,7 @@ def shards(catalog: Path, most: int) -> Iterator[Shard]:
     """The catalog's tables, some images at a time; boxes of an image with more than `most` are
     passed over."""
     boxes = _Reader(catalog / "boxes.parquet")
-    with pa.parquet.ParquetFile(catalog / "images.parquet") as file:
+    with opened(catalog / "images.parquet") as file:
         for batch in file.iter_batches(BATCH):
             images = pa.Table.from_batches([batch])
             counts = images["boxes"].to_numpy()
@@ -79,7 +79,7 @@ class _Reader:
     """Rows of a Parquet file, from first to last, as many at a time as are asked for."""
 
     def __init__(self, path: Path) -> None:
-        self.file = pa.parquet.ParquetFile(path)
+        self.file = opened(path)
         self.batches = self.file.iter_batches(1 << 16)
         self.rest = self.file.schema_arrow.empty_table()
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow
 import pyarrow.compute
-import pyarrow.parquet
 
+from frontier.data.tables import opened
 from frontier.data.verdict.rules import Rule
 
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
@@ -50,7 +50,7 @@ class Names:
 
     def _problems(self, code: str, most: int) -> list[str]:
         found: list[str] = []
-        with pa.parquet.ParquetFile(self.catalog / "problems.parquet") as file:
+        with opened(self.catalog / "problems.parquet") as file:
             for batch in file.iter_batches():
                 own = batch.filter(pa.compute.equal(batch["code"], code))
                 rows = own.slice(0, most - len(found)).to_pylist()
@@ -81,7 +81,7 @@ class Names:
         """Rows of the images table; only the row groups that hold them are read."""
         found: dict[int, dict[str, Any]] = {}
         wanted, start = np.unique(np.asarray(rows, np.int64)), 0
-        with pa.parquet.ParquetFile(self.judged / "images.parquet") as file:
+        with opened(self.judged / "images.parquet") as file:
             for group in range(file.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
                 own = wanted[(wanted >= start) & (wanted < stop)]

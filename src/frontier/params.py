@@ -213,6 +213,7 @@ class Measure(Section):
 class Evaluate(Section):
     score_threshold: Fraction
     iou_threshold: Fraction
+    vote_iou: Annotated[float, Field(ge=0.0, lt=1.0)]
     max_detections: Positive
 
 

@@ -27,7 +27,7 @@ QUANTIZE = params.Quantize(
 )
 EXPORT = params.Export(parity_images=8, max_ap_gap=0.001)
 MEASURE = params.Measure(latency="reuse", warmup=1, blocks=5, queries=2, max_drift=0.5)
-RULES = params.Evaluate(score_threshold=0.001, iou_threshold=0.65, max_detections=100)
+RULES = params.Evaluate(score_threshold=0.001, iou_threshold=0.65, vote_iou=0.6, max_detections=100)
 TARGETS = {
     "onnxruntime-cpu": params.Target(kind="onnxruntime-cpu", like="onnxruntime-cpu"),
     "tensorrt": params.Target(kind="tensorrt", like="onnxruntime-cpu", compute_capability=75),
@@ -212,7 +212,7 @@ def test_the_predictor_answers_in_pixels_of_the_image(bundle, project):
     found = predictor(image)
     assert found.boxes_xyxy.dtype == np.float32
     assert found.boxes_xyxy.max() <= max(image.shape)
-    assert found.scores[0] > 0.9
+    assert found.scores[0] > 0.99 * 3 / 4  # one anchor is sure, and no other says so too
     with pytest.raises(UsageError, match="uint8"):
         predictor(image.astype(np.float32))
 

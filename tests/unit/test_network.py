@@ -12,7 +12,7 @@ from frontier.runtime.session import OnnxSession
 from frontier.targets import network
 from tests.standin import SIDE, Standin, scene
 
-RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, max_detections=20)
+RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, vote_iou=0.4, max_detections=20)
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +75,12 @@ def reference_suppression(boxes, scores, rules):
 
 
 def reference_vote(boxes, scores, label, kept, rules):
-    """The mean box of those that overlap the kept one, one at a time."""
+    """The mean box of those that overlap the kept one, one at a time, and their agreement."""
     total, weights = np.zeros(4), 0.0
     for box, own in zip(boxes, scores[:, label], strict=True):
-        vote = own * max(0.0, iou(box[None], boxes[[kept]])[0, 0] - rules.iou_threshold)
+        vote = own * max(0.0, iou(box[None], boxes[[kept]])[0, 0] - rules.vote_iou)
         total, weights = total + vote * box, weights + vote
-    return total / weights
+    return total / weights, weights / (weights + (1 - rules.vote_iou) / 3)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -99,22 +99,32 @@ def test_suppression_keeps_what_the_plain_algorithm_keeps(seed):
         "pad": letterbox.pad_xyxy[[1, 0]].astype(np.float64),
     }
     found = session.run(feeds)
-    expected = reference_suppression(boxes, scores, RULES)
+    kept = reference_suppression(boxes, scores, RULES)
+    votes = [reference_vote(boxes, scores, label, i, RULES) for _, label, i in kept]
+    assert (
+        max(np.abs(v - boxes[i]).max() for (v, _), (*_, i) in zip(votes, kept, strict=True)) > 0.5
+    )
+    agreed = [
+        (score * agreement, label, box)
+        for (score, label, _), (box, agreement) in zip(kept, votes, strict=True)
+    ]
+    expected = sorted(agreed, key=lambda item: -item[0])
+    assert [score for score, *_ in agreed] != [score for score, *_ in expected]  # others come first
     assert found["labels"].tolist() == [label for _, label, _ in expected]
-    np.testing.assert_allclose(found["scores"], [score for score, _, _ in expected])
-    voted = np.stack([reference_vote(boxes, scores, k, i, RULES) for _, k, i in expected])
-    assert np.abs(voted - boxes[[i for _, _, i in expected]]).max() > 0.5  # votes were given
+    np.testing.assert_allclose(found["scores"], [score for score, *_ in expected], rtol=1e-5)
+    voted = np.stack([box for *_, box in expected])
     original = letterbox.from_square(voted.astype(np.float32))
     np.testing.assert_allclose(found["boxes_xyxy"], original, atol=1e-4)
 
 
-def test_a_box_without_area_stays_where_it_is():
+def test_a_box_without_area_stays_where_it_is_and_has_no_vote():
     boxes = np.array([[[5, 5, 5, 9], [20, 20, 30, 30]]], np.float32)
     session = OnnxSession(network.postprocess_model(RULES).SerializeToString(), 1)
     still = {"size": np.full(2, 64.0), "scale": np.ones(2), "pad": np.zeros(2)}
     scores = np.array([[[0.9], [0.5]]], np.float32)
     found = session.run({"network_boxes_xyxy": boxes, "network_scores": scores, **still})
-    np.testing.assert_allclose(found["boxes_xyxy"], boxes[0], atol=1e-4)
+    np.testing.assert_allclose(found["boxes_xyxy"], boxes[0, ::-1], atol=1e-4)
+    np.testing.assert_allclose(found["scores"], [0.5 * 0.3 / 0.5, 0], atol=1e-6)
 
 
 def test_the_full_model_finds_the_squares_in_an_image_of_another_size(exported, tmp_path):

@@ -111,6 +111,7 @@ def _describe(
         "precision": precision,
         "score_threshold": params.evaluate.score_threshold,
         "iou_threshold": params.evaluate.iou_threshold,
+        "vote_iou": params.evaluate.vote_iou,
         "max_detections": params.evaluate.max_detections,
         "input": (
             "image: uint8 [H, W, 3] RGB, any size"

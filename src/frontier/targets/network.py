@@ -66,11 +66,14 @@ def full_model(network: Path, side: int, params: Evaluate, path: Path) -> Path:
 def postprocess_model(params: Evaluate, opset: int = OPSET) -> onnx.ModelProto:
     """Raw boxes and scores of one image -> kept boxes in original pixels, scores, labels.
 
-    The best `NMS_ANCHORS` anchors take part. Each kept box is the mean of those that it suppresses
-    and itself, weighted by their score for its class times the overlap above `iou_threshold`: a
-    vote fades to nothing where suppression ends, so a small change of a box changes little.
+    The best `NMS_ANCHORS` anchors take part. Each vote for a kept box is an anchor's score for its
+    class times the overlap above `vote_iou`: it fades to nothing, so a small change of a box
+    changes little. The box becomes the mean of those that vote, itself among them, and its score
+    is multiplied by V / (V + (1 - `vote_iou`) / 3) for the sum of votes V: a sure box that stands
+    alone keeps three quarters of its score, one that many anchors agree on nearly all.
 
-    Reference: box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749); the fading is ours.
+    Reference: box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749); fading and agreement are
+    ours (docs/ablations.md).
     """
     return _parse(
         _KEEP_BEST,
@@ -78,6 +81,7 @@ def postprocess_model(params: Evaluate, opset: int = OPSET) -> onnx.ModelProto:
         anchors=NMS_ANCHORS,
         detections=params.max_detections,
         iou=params.iou_threshold,
+        vote_iou=params.vote_iou,
         score=params.score_threshold,
     )
 
@@ -275,10 +279,10 @@ keep_best (float[1, A, 4] network_boxes_xyxy, float[1, A, C] network_scores,
   kept_scores = GatherND (scores_BCA, kept)
   found = Shape (kept_scores)
   count = Min (found, most)
-  scores, order = TopK (kept_scores, count)
+  chosen_scores, order = TopK (kept_scores, count)
   chosen = Gather <axis = 0> (kept, order)
   class_at = Constant <value = int64 {1}> ()
-  labels = Gather <axis = 1> (chosen, class_at)
+  chosen_labels = Gather <axis = 1> (chosen, class_at)
   anchor_at = Constant <value = int64 {2}> ()
   anchor = Gather <axis = 1> (chosen, anchor_at)
   boxes_A = Squeeze (boxes_BA, batch)
@@ -308,17 +312,28 @@ keep_best (float[1, A, 4] network_boxes_xyxy, float[1, A, C] network_scores,
   tiny = Constant <value = float {1e-9}> ()
   whole = Max (union, tiny)
   overlap = Div (shared, whole)
-  above = Sub (overlap, iou)
+  vote_iou = Constant <value = float[1] {$vote_iou}> ()
+  above = Sub (overlap, vote_iou)
   nearness = Relu (above)
   scores_CA = Squeeze (scores_BCA, batch)
-  class_scores = Gather <axis = 0> (scores_CA, labels)
+  class_scores = Gather <axis = 0> (scores_CA, chosen_labels)
   weight = Mul (class_scores, nearness)
   votes = MatMul (weight, boxes_A1)
   own_vote = Mul (kept_A1, tiny)
   all_votes = Add (votes, own_vote)
   four_and_one = Constant <value = int64[2] {4, 1}> ()
   sums, weights = Split <axis = 1> (all_votes, four_and_one)
-  boxes_square = Div (sums, weights)
+  voted = Div (sums, weights)
+  support = Squeeze (weights, last_axis)
+  own_most = Sub (each, vote_iou)
+  three = Constant <value = float {3.0}> ()
+  doubt = Div (own_most, three)
+  with_doubt = Add (support, doubt)
+  agreement = Div (support, with_doubt)
+  agreed = Mul (chosen_scores, agreement)
+  scores, best_first = TopK (agreed, count)
+  labels = Gather <axis = 0> (chosen_labels, best_first)
+  boxes_square = Gather <axis = 0> (voted, best_first)
   boxes = Cast <to = 11> (boxes_square)
   swap = Constant <value = int64[4] {1, 0, 1, 0}> ()
   pad_xyxy = Gather <axis = 0> (pad, swap)

@@ -3,16 +3,20 @@
 python tests/bench/catalog.py --scales 0.01 0.1 1 --out DIR
 
 Each scale is generated (`objects365.py`; its images do not exist, so none is opened) and run in a
-process of its own. What was planted must be found, or the run is an error.
+process of its own. What was planted must be found, at Objects365's size within `MOST_S` and
+`MOST_GIB`, and time per box and memory may not grow from one scale to the next by more than `FLAT`;
+else the run is an error.
 """
 
 import argparse
+import itertools
 import json
-import resource
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import objects365
@@ -23,6 +27,8 @@ from frontier.files import read_json
 from frontier.params import load_params
 from frontier.stages import Inputs, validate
 
+MOST_S, MOST_GIB = 900.0, 4.0
+FLAT = 1.25  # times; scales below a tenth are mostly start-up
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
@@ -39,17 +45,18 @@ def main() -> None:
     if args.folder:
         print(json.dumps(measured(args.folder)))
         return
+    rows = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for scale in args.scales:
+        for scale in sorted(args.scales):
             folder = (args.out or Path(scratch)) / f"{scale:g}"
             if not (folder / "planted.json").is_file():
                 objects365.write(folder, scale, seed=0)
             command = [sys.executable, __file__, "--folder", str(folder)]
-            print(
-                subprocess.run(
-                    command, check=True, stdout=subprocess.PIPE, text=True
-                ).stdout.strip()
-            )
+            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            print(run.stdout.strip(), flush=True)
+            rows[scale] = json.loads(run.stdout)
+    if missed := [*missed_bars(rows)]:
+        raise SystemExit("\n".join(missed))
 
 
 def measured(folder: Path) -> dict[str, float]:
@@ -72,15 +79,31 @@ def measured(folder: Path) -> dict[str, float]:
         entries = read_json(root / "data" / "validate" / "judged" / "verdict.json")["expectations"]
     planted = read_json(folder / "planted.json")
     check(planted, counts, {entry["code"]: entry["unexpected"] for entry in entries})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # not ru_maxrss, which begins with that of the process that started this one
+    told = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert told
     return {
         "images": planted["images"],
         "boxes": planted["boxes"],
         "ingest_s": round(ingested - started, 1),
         "validate_s": round(ended - ingested, 1),
         "us_per_box": round((ended - started) / planted["boxes"] * 1e6, 2),
-        "peak_gib": round(peak, 2),
+        "peak_gib": round(int(told[1]) / 2**20, 2),
     }
+
+
+def missed_bars(rows: dict[float, dict[str, float]]) -> Iterator[str]:
+    """What is above its bar, in words; `rows` by scale, ascending."""
+    if full := rows.get(1.0):
+        seconds = full["ingest_s"] + full["validate_s"]
+        if seconds > MOST_S or full["peak_gib"] > MOST_GIB:
+            told = f"{seconds:.0f} s and {full['peak_gib']} GiB"
+            yield f"at scale 1: {told}; at most {MOST_S:g} s and {MOST_GIB:g} GiB"
+    for smaller, larger in itertools.pairwise(scale for scale in rows if scale >= 0.1):
+        for key in ("us_per_box", "peak_gib"):
+            less, more = rows[smaller][key], rows[larger][key]
+            if more > FLAT * less:
+                yield f"{key}: {less} at scale {smaller:g}, {more} at {larger:g}: not flat"
 
 
 def check(planted: dict[str, int], counts: dict[str, float], unexpected: dict[str, int]) -> None:

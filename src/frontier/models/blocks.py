@@ -24,7 +24,11 @@ def fold(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 def plain(weight: Tensor, bias: Tensor, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution that holds these values, padded to keep the size at stride 1."""
     out_channels, in_channels, kernel, _ = weight.shape
-    conv = nn.Conv2d(in_channels * groups, out_channels, kernel, stride, kernel // 2, groups=groups)
+    conv = nn.Conv2d(
+        *(in_channels * groups, out_channels, kernel, stride, kernel // 2),
+        groups=groups,
+        dtype=weight.dtype,
+    )
     conv.weight.data.copy_(weight)
     assert conv.bias is not None
     conv.bias.data.copy_(bias)

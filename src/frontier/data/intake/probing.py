@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from frontier.images import ImageError, decode_image, read_bytes
 pa: Any = pyarrow  # its functions are made at import, out of sight of a type checker
 
 THUMBNAIL, FREQUENCIES = 64, 16  # of the hash: side in pixels, frequencies kept each way
-SHARD = 256  # images: seconds of work, and a table of some 60 kB
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -33,9 +32,6 @@ PROBES = pa.schema(
         ("phash", pa.string()),
         ("status", pa.string()),
         ("message", pa.string()),
-        ("format", pa.string()),
-        ("mode", pa.string()),
-        ("rotated", pa.bool_()),
         ("notes", pa.list_(pa.string())),
     ]
 )
@@ -67,16 +63,7 @@ class Probe(NamedTuple):
     phash: str = ""
     status: str = "ok"
     message: str = ""
-    format: str = ""
-    mode: str = ""
-    rotated: bool = False
     notes: Sequence[str] = ()
-
-
-def shards(root: Path, file_names: Sequence[str]) -> Iterator[tuple[Path, Sequence[str]]]:
-    """The arguments of `probe_shard`, for all files."""
-    for start in range(0, len(file_names), SHARD):
-        yield root, file_names[start : start + SHARD]
 
 
 def probe_shard(root: Path, file_names: Sequence[str]) -> Any:
@@ -110,9 +97,6 @@ def probe(root: Path, file_name: str) -> Probe:
         *decoded.image.size,
         digest,
         perceptual_hash(decoded.image),
-        format=decoded.format,
-        mode=decoded.mode,
-        rotated="exif-rotated" in notes,
         notes=notes,
     )
 

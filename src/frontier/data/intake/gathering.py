@@ -72,6 +72,7 @@ class Gathered:
         self.images.close()
         self.boxes.close()
         ids = np.concatenate([*self._ids, np.zeros(0, np.int64)])
+        self._ids.clear()
         unique, first = np.unique(ids, return_index=True)
         self.kept = np.sort(first)
         refused = np.setdiff1d(np.array(self._refused, np.int64), unique)

@@ -17,7 +17,7 @@ from frontier.data.formats import SPLITS
 from frontier.data.verdict import flags
 from frontier.data.verdict.faults import CLIPPED, BoxFaults, box_faults
 from frontier.data.verdict.offenders import Offenders
-from frontier.data.verdict.rules import FAULTS, REMARKS
+from frontier.data.verdict.rules import FAULTS, NOTES, REMARKS
 from frontier.files import read_json
 from frontier.params import Validate
 
@@ -114,11 +114,13 @@ class Judged:
         `images` has all in the order of the catalog, `labelled` the usable ones that may have
         boxes, by the same index.
         """
-        flags = pd.concat(self._flags, ignore_index=True)
+        whole = pd.concat(self._flags, ignore_index=True)
+        self._flags = [whole]
+        labelled = whole["usable"] & (self.splits < len(SPLITS))
         return {
             "records": self._records(),
-            "images": flags,
-            "labelled": flags[flags["usable"] & (self.splits < len(SPLITS))],
+            "images": whole[["usable", *NOTES]],
+            "labelled": whole.loc[labelled, ["filled", *flags.BOX_FLAGS]],
             "pairs": self._pairs(),
             "splits": self._split_rows(),
             "classes": self._class_rows(),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from frontier.errors import UsageError
+from frontier.errors import UsageError, nearest
 from frontier.files import read_json, write_json
-from frontier.params import Params, load_params, nearest
+from frontier.params import Params, load_params
 from frontier.tracking import registry
 from pipelines import summary
 from pipelines.promotion import Candidate, Decision, Gain, Limits, decide

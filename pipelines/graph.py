@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frontier.errors import UsageError
-from frontier.params import nearest
+from frontier.errors import UsageError, nearest
 
 
 @dataclass(frozen=True)

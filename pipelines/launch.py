@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from frontier.data.intake.source import describe_source
-from frontier.errors import Busy, FrontierError, UsageError
+from frontier.errors import Busy, FrontierError, UsageError, nearest
 from frontier.files import atomic_write, lock, read_json, write_json
-from frontier.params import Params, load_yaml, nearest
+from frontier.params import Params, load_yaml
 from frontier.targets.hardware import hardware_fingerprint
 from pipelines import closing, machine, repro, settings, summary
 from pipelines.closing import read_timings

@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from frontier.errors import Busy, DataError, UsageError
+from frontier.errors import Busy, DataError, UsageError, nearest
 from frontier.files import lock
-from frontier.params import load_params, nearest
+from frontier.params import load_params
 from pipelines import launch, repro
 from pipelines.graph import Graph, read_graph, stale
 from pipelines.summary import made_by

@@ -10,9 +10,9 @@ from typing import Any
 
 import ruamel.yaml
 
-from frontier.errors import UsageError
+from frontier.errors import UsageError, nearest
 from frontier.files import atomic_write
-from frontier.params import Params, load_yaml, nearest, parse_params
+from frontier.params import Params, load_yaml, parse_params
 
 PRESETS = Path(__file__).parent / "presets"
 # What a user chose for themselves; a preset changes it only by naming it.

@@ -16,6 +16,7 @@
 A message names the key or file, what is wrong, and the fix, in a line or two.
 """
 
+import difflib
 from collections.abc import Sequence
 
 
@@ -75,3 +76,9 @@ class StorageError(FrontierError):
 
 class Busy(FrontierError):
     exit_code = 75
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """ ", did you mean 'x'?" or the list of valid names."""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"

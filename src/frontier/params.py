@@ -3,7 +3,6 @@
 No field has a default: a value that can change a result stands in `params.yaml` or nowhere.
 """
 
-import difflib
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import ruamel.yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from frontier.errors import UsageError
+from frontier.errors import UsageError, nearest
 from frontier.values import (
     BatchSize,
     Count,
@@ -318,12 +317,6 @@ def parse_params(values: dict[str, Any], origin: str = "params.yaml") -> Params:
 
 def load_params(path: Path) -> Params:
     return parse_params(load_yaml(path), str(path))
-
-
-def nearest(name: str, valid: list[str]) -> str:
-    """ ", did you mean 'x'?" or the list of valid names."""
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
 
 
 def _explain(item: Any, values: dict[str, Any]) -> list[str]:

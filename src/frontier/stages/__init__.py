@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from frontier.errors import UsageError
-from frontier.params import load_yaml, nearest
+from frontier.errors import UsageError, nearest
+from frontier.params import load_yaml
 
 DATA = PurePosixPath("data")
 

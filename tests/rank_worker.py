@@ -98,7 +98,8 @@ def run(case: str, folder: Path) -> None:
     try:
         history = frozen(task) if case in FROZEN else train(task, Length(steps=STEPS, share=1.0))
     except NonFiniteLoss as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        # not to stderr: the ranks share it, and where it is unbuffered their lines mix
+        (folder / f"{ranks.rank()}.error").write_text(str(error))
         dist.barrier()  # the first to end has the other killed
         sys.exit(error.exit_code)
     save_file(task.module.state_dict(), folder / f"{ranks.rank()}.safetensors")

@@ -89,8 +89,9 @@ class Validate(Section):
     tiny_px: NonNegative
     whole: PositiveFloat
     max_aspect: Annotated[float, Field(ge=1.0)]
-    far: Annotated[float, Field(ge=1.0)]
+    far: Fraction
     max_far: Fraction
+    fits: Fraction
     max_drift: Fraction
     near_leak: Literal["critical", "warning"]
     min_boxes_per_class: Count

@@ -99,7 +99,8 @@ def missed_bars(rows: dict[float, dict[str, float]]) -> Iterator[str]:
         if seconds > MOST_S or full["peak_gib"] > MOST_GIB:
             told = f"{seconds:.0f} s and {full['peak_gib']} GiB"
             yield f"at scale 1: {told}; at most {MOST_S:g} s and {MOST_GIB:g} GiB"
-    for smaller, larger in itertools.pairwise(scale for scale in rows if scale >= 0.1):
+    compared = [scale for scale in rows if scale >= 0.1]
+    for smaller, larger in itertools.combinations(compared, 2):
         for key in ("us_per_box", "peak_gib"):
             less, more = rows[smaller][key], rows[larger][key]
             if more > FLAT * less:

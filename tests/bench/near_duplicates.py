@@ -14,6 +14,7 @@ import numpy as np
 from frontier.data.duplicates import groups, near_pairs
 
 IMAGES, PLANTED = 1_742_292, 1_000
+MOST_S = 300
 BITS = 256
 CAMERAS, CAMERA_FLIPS = 400, 4
 
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--radius", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    missed = []
     for make in (even, strange):
         rng = np.random.default_rng(given.seed)
         hashes = make(rng, given.images)
@@ -70,7 +72,12 @@ def main() -> None:
             f"{len(pairs)} pairs in all, {group.max() + 1} groups; {seconds:.0f} s, "
             f"peak {peak:.2f} GiB",
             *(f"\n  {remark}" for remark in remarks),
+            flush=True,
         )
+        if len(wanted & listed) < PLANTED or seconds > MOST_S:
+            missed.append(f"{make.__name__}: pairs are missing, or more than {MOST_S} s")
+    if missed:
+        raise SystemExit("\n".join(missed))
 
 
 if __name__ == "__main__":

@@ -211,7 +211,8 @@ def test_corners_instead_of_sizes_are_noticed(tmp_path: Path, mine: Path) -> Non
     for split in ("train", "val", "test"):
         path, content = edit(mine, split)
         for box in content["annotations"]:
-            box["bbox"] = [200, 150, 280, 200]
+            x, y, w, h = box["bbox"]
+            box["bbox"] = [x, y, x + w, y + h]
         path.write_text(json.dumps(content))
     run_ingest(tmp_path, "mine")
     with pytest.raises(DataError, match="x1, y1, x2, y2"):

@@ -60,12 +60,25 @@ def test_groups_count_from_their_first_member() -> None:
     assert groups(7, pairs).tolist() == [0, 1, 2, 2, 1, 1, 3]
 
 
-def test_equal_hashes_are_a_chain() -> None:
+def test_equal_hashes_stand_beside_their_first() -> None:
     hashes = np.zeros((5000, 32), np.uint8)
     hashes[::2] = 255
     pairs, _ = near_pairs(hashes, 12)
     assert len(pairs) == 4998
-    assert set((pairs[:, 1] - pairs[:, 0]).tolist()) == {2}
+    assert {*pairs[:, 0].tolist()} == {0, 1}
+    assert {*pairs[:, 1].tolist()} == {*range(2, 5000)}
+
+
+def test_what_is_like_a_first_is_paired_with_all_that_equal_it() -> None:
+    hashes = np.zeros((6, 32), np.uint8)
+    hashes[[1, 3, 4], 0] = 1
+    hashes[5] = 255
+    pairs, remarks = near_pairs(hashes, 12)
+    own = {(0, 2), (1, 3), (1, 4)}
+    across = {(0, 1), (0, 3), (0, 4), (1, 2)}
+    assert {*map(tuple, pairs.tolist())} == own | across
+    assert len(pairs) == 7
+    assert remarks == []
 
 
 def test_a_crowd_is_reported_and_its_neighbours_found(monkeypatch: pytest.MonkeyPatch) -> None:

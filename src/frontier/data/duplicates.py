@@ -29,8 +29,8 @@ def near_pairs(hashes: npt.NDArray[np.uint8], radius: int) -> tuple[Ints, list[P
     Two such hashes agree in at least one of `radius + 1` substrings, so only those that share one
     are compared. Three bounds keep a strange dataset from taking for ever:
 
-    - k equal hashes (blank images, say) are a chain of k - 1 pairs, and only the first of them is
-      compared with others;
+    - k equal hashes (blank images, say) are k - 1 pairs, each with the first of them; where that
+      one is like another group's first, each is paired with the other group's all the same;
     - where more than `CROWD` share a substring, each is compared with some `CROWD` next to it in
       sorted order alone, and pairs may be missed; "crowded-hashes" says among how many;
     - where there are too many pairs, those of images that others connect already may be left out,
@@ -45,8 +45,8 @@ def near_pairs(hashes: npt.NDArray[np.uint8], radius: int) -> tuple[Ints, list[P
     words = np.ascontiguousarray(hashes).view("<u8")
     order = np.lexsort(words.T)
     equal = (words[order[1:]] == words[order[:-1]]).all(axis=1)
-    chains = np.stack([order[:-1][equal], order[1:][equal]], axis=1)
-    firsts = np.delete(order, np.flatnonzero(equal) + 1)
+    starts = np.flatnonzero(np.append(True, ~equal)[: len(order)])
+    firsts = order[starts]
     distinct = words[firsts]
     found = _Pairs(len(firsts))
     crowded = np.zeros(len(firsts), bool)
@@ -58,9 +58,29 @@ def near_pairs(hashes: npt.NDArray[np.uint8], radius: int) -> tuple[Ints, list[P
         with _one_thread():
             for pairs in _pairs_that_share(turned, width, crowd, radius):
                 found.add(pairs)
-    near = _ordered(*firsts[found.settled()].T)
-    pairs = np.concatenate([chains, near])
-    return pairs[np.lexsort(pairs.T[::-1])], _remarks(int(crowded.sum()), found.thinned)
+    near = found.settled()
+    repeats = np.diff(np.append(starts, len(order))) - 1
+    every = np.arange(len(starts))
+    whole = not found.thinned and repeats[near].sum() <= found.most
+    one, other = near.T
+    beside = [(every, every), *([(one, other), (other, one)] if whole else [])]
+    repeated = [_beside_repeats(a, b, order, starts, repeats) for a, b in beside]
+    ordered = _ordered(*np.concatenate([firsts[near], *repeated]).T)
+    return ordered[np.lexsort(ordered.T[::-1])], _remarks(int(crowded.sum()), not whole)
+
+
+def _beside_repeats(one: Ints, other: Ints, order: Ints, starts: Ints, repeats: Ints) -> Ints:
+    """The first of each group `one` beside all but the first of the group `other`, `[M, 2]`.
+
+    Args:
+        order: images, group by group.
+        starts: where each group begins in it.
+        repeats: how many follow the first of each group.
+    """
+    count = repeats[other]
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    second = order[np.repeat(starts[other] + 1, count) + within]
+    return np.stack([np.repeat(order[starts[one]], count), second], axis=1)
 
 
 def groups(count: int, pairs: Ints) -> Ints:

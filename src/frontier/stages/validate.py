@@ -13,7 +13,7 @@ from frontier.data.verdict.card import write_card
 from frontier.data.verdict.expectations import judge
 from frontier.data.verdict.judged import Judged
 from frontier.data.verdict.naming import Names
-from frontier.data.verdict.rules import Rule, rules
+from frontier.data.verdict.rules import PICTURES, Rule, rules
 from frontier.errors import DataError
 from frontier.files import write_json
 from frontier.params import Run, Section, Validate
@@ -38,8 +38,8 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     """
     folder, judged = inputs.path("ingest/catalog"), out / "judged"
     judged.mkdir()
-    checks = rules(params.validate_)
     found = Judged(folder, judged, params.validate_)
+    checks = rules(params.validate_, opened=found.info["images_checked"])
     tables = found.tables()
     pages = [inputs.work / name for name in ("data_docs", "card")]
     for page in pages:  # they outlive a failure, when they are wanted most
@@ -92,12 +92,15 @@ def _verdict(
     entries: list[dict[str, Any]], found: Judged, tables: dict[str, Any], judged: Path
 ) -> dict[str, Any]:
     counts = found.counts
-    images = ("images_in", "images_used", "images_quarantined")
-    boxes = ("boxes_in", "boxes_used", "boxes_repaired", "boxes_dropped", "boxes_quarantined")
+    images = ("images_in", "images_used", "images_quarantined", "images_refused")
+    boxes = ("boxes_in", "boxes_used", "boxes_repaired", "boxes_dropped")
+    lost = ("boxes_quarantined", "boxes_refused")  # of the dropped ones
+    judged_codes = {entry["code"] for entry in entries}
     return {
         "passed": not any(_fatal(entry) for entry in entries),
         "expectations": entries,
-        "counts": {key: int(counts[key]) for key in (*images, *boxes)},
+        "not_checked": [code for code in PICTURES if code not in judged_codes],
+        "counts": {key: int(counts[key]) for key in (*images, *boxes, *lost)},
         "quarantined": _quarantined(judged / "images.parquet"),
         "splits": {
             split: {"images": found.usable[split], "boxes": int(found.sizes[split].sum())}

@@ -175,7 +175,8 @@ def _look(
     problems: Problems,
 ) -> Look:
     probed = [_probe(source, own, work, params, workers, problems) for own in gathered]
-    tables = (table for spool in probed for table in spool.tables())
+    roots = [_root(source, own.split) for own in gathered]
+    tables = ((r, t) for r, spool in zip(roots, probed, strict=True) for t in spool.tables())
     pairs, remarks = scenes.look_alikes(scenes.digests(tables), params.look_alike_bits)
     problems.add(remarks)
     given = [own.split for own in gathered]

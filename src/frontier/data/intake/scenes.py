@@ -1,7 +1,9 @@
 """Images that show the same: look-alikes, scenes of them, splits that divide no scene."""
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,16 +30,32 @@ class Digests(NamedTuple):
     phash: Bytes  # [I, 32]
 
 
-def digests(tables: Iterator[Any]) -> Digests:
-    """Collect the digests of probed images, hex in the columns `sha256` and `phash`."""
+def digests(tables: Iterator[tuple[Path, Any]]) -> Digests:
+    """Collect the digests of probed images, hex in the columns `sha256` and `phash`.
+
+    A usable file that was not opened has the digest of its path: one file listed twice is told.
+
+    Args:
+        tables: each with the folder of its files.
+    """
     none = np.zeros((0, 32), np.uint8)
-    parts = [(none, none), *((_bytes(t["sha256"]), _bytes(t["phash"])) for t in tables)]
+    parts = [(none, none), *((_contents(r, t), _bytes(t["phash"].to_pylist())) for r, t in tables)]
     return Digests(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _bytes(column: Any) -> Bytes:
-    texts = [text.ljust(64, "0") for text in column.to_pylist()]
-    return np.frombuffer(bytes.fromhex("".join(texts)), np.uint8).reshape(-1, 32)
+def _contents(root: Path, table: Any) -> Bytes:
+    columns = (table[name].to_pylist() for name in ("sha256", "status", "file_name"))
+    return _bytes(
+        hashlib.sha256(f"{root}/{name}".encode()).hexdigest()
+        if status == "ok" and not digest
+        else digest
+        for digest, status, name in zip(*columns, strict=True)
+    )
+
+
+def _bytes(texts: Iterable[str]) -> Bytes:
+    padded = "".join(text.ljust(64, "0") for text in texts)
+    return np.frombuffer(bytes.fromhex(padded), np.uint8).reshape(-1, 32)
 
 
 def look_alikes(found: Digests, radius: int) -> tuple[Any, list[Problem]]:

@@ -113,8 +113,7 @@ def image_codes(images: Any, params: Validate) -> Array:
 
 
 BOX_FLAGS = (
-    *("xywh-order", "out-of-image", "duplicate-box", "degenerate-box"),
-    *("extreme-aspect", "suspicious-box"),
+    *("out-of-image", "duplicate-box", "degenerate-box", "extreme-aspect", "suspicious-box"),
 )
 FLAGS = ("usable", "filled", *NOTES, *BOX_FLAGS)
 
@@ -130,7 +129,7 @@ def image_flags(shard: Shard, usable: npt.NDArray[np.bool_], found: BoxFaults) -
     notes = shard.images["notes"].combine_chunks()
     kinds = {code: _without_note(notes, code) for code in NOTES}
     faulty = (
-        *(found.far, found.code == CLIPPED, found.code == DUPLICATE, found.code == DEGENERATE),
+        *(found.code == CLIPPED, found.code == DUPLICATE, found.code == DEGENERATE),
         *(found.thin, found.doubtful),
     )
     boxes = dict(zip(BOX_FLAGS, map(without, faulty), strict=True))

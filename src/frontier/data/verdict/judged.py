@@ -26,6 +26,11 @@ pa: Any = pyarrow  # its functions are made at import, out of sight of a type ch
 
 NAMES = (*SPLITS, "unlabelled")
 MEASURED = ("val", "test")
+# what the four numbers of a box may mean by mistake: where corners belong, and in YOLO
+READINGS = (
+    ("[x1, y1, x2, y2]", "[centre x, centre y, width, height]"),
+    ("[x1, y1, x2, y2]", "[left, top, width, height]"),
+)
 BINS = 16  # of box sides: half octaves, up to the whole side of the image
 
 
@@ -38,6 +43,7 @@ class Judged:
         usable: images that are used, by split.
         sizes: boxes that are used, by share of the image's width and height, `[BINS, BINS]` by
             split; see `size_map`.
+        reach: by split, boxes in all, those far outside, and those that fit in each other reading.
         offenders: the images with most faults.
         splits: the split of each image, `[I]`, as its place in `NAMES`.
     """
@@ -49,6 +55,7 @@ class Judged:
         self.cells: Counter[tuple[str, int]] = Counter()
         self.usable: Counter[str] = Counter()
         self.sizes = {split: np.zeros((BINS, BINS), np.int64) for split in SPLITS}
+        self.reach = {split: np.zeros(4, np.int64) for split in NAMES}
         self.offenders = Offenders()
         self._flags = [pd.DataFrame({name: np.zeros(0, bool) for name in flags.FLAGS})]
         self._splits: list[Array] = [np.zeros(0, np.int8)]
@@ -59,9 +66,10 @@ class Judged:
                 self._add(shard, images, boxes)
         self.splits = np.concatenate(self._splits)
         # records with a fault of their own never became boxes, but they came in
-        self.counts["boxes_dropped"] += self.info["boxes_refused"]
-        for key in ("images_in", "images_quarantined"):
-            self.counts[key] += self.info["images_refused"]
+        # and stand in `problems.parquet` alone
+        for kind, sums in {"boxes": ("dropped",), "images": ("in", "quarantined")}.items():
+            for key in (*sums, "refused"):
+                self.counts[f"{kind}_{key}"] += self.info[f"{kind}_refused"]
         self.counts["boxes_in"] = sum(
             self.counts[f"boxes_{key}"] for key in ("used", "repaired", "dropped")
         )
@@ -71,7 +79,8 @@ class Judged:
         usable = code == "ok"
         sizes_hw = np.stack([shard.images[k].to_numpy() for k in ("height", "width")], axis=1)
         whole, shard = shard, shard.only(usable)
-        found = box_faults(shard.boxes, shard.rows, sizes_hw, self.params)
+        centred = self.info["format"] == "yolo"
+        found = box_faults(shard.boxes, shard.rows, sizes_hw, self.params, centred=centred)
         table = flags.outcomes(shard, code, found.code)
         self.offenders.add(whole, code, found, table)
         images.write_table(table)
@@ -95,6 +104,11 @@ class Judged:
         self.usable.update(split[used].tolist())
 
     def _count_boxes(self, shard: flags.Shard, found: BoxFaults, sizes_hw: Array) -> None:
+        every = _texts(shard.images["split"])[shard.rows]
+        for name in np.unique(every).tolist():
+            own = every == name
+            told = (own.sum(), found.far[own].sum(), *found.fits[own].sum(axis=0))
+            self.reach[name] += np.array(told, np.int64)
         kept = found.code <= CLIPPED
         rows = shard.rows[kept]
         split = _texts(shard.images["split"])[rows]
@@ -162,9 +176,24 @@ class Judged:
                 f"{key.replace('_', ' ')} {value:.2f}" for key, value in drifts.items()
             )
             where = f"{split}: {images} usable images, {boxes} usable boxes, {words}"
-            filled = bool(images and boxes)
-            rows.append({"split": split, "where": where, "filled": filled, **drifts})
+            if misread := self._misread(split):
+                where = f"{where}; {misread}"
+            row = {"split": split, "where": where, "filled": bool(images and boxes)}
+            rows.append({**row, "understood": not misread, **drifts})
         return pd.DataFrame(rows)
+
+    def _misread(self, split: str) -> str:
+        """What the numbers of a split's boxes probably mean, if not what the format says."""
+        count, far, *fitting = self.reach[split].tolist()
+        if far <= self.params.max_far * count:
+            return ""
+        for fits, meaning in zip(fitting, READINGS[self.info["format"] == "yolo"], strict=True):
+            if fits >= self.params.fits * count:
+                return (
+                    f"{far} of {count} boxes reach far outside their image, but {fits} of them all "
+                    f"fit if their numbers mean {meaning}: convert them"
+                )
+        return ""
 
     def _class_rows(self) -> pd.DataFrame:
         rows = []

@@ -18,7 +18,6 @@ REASONS = {
     "no-leak": "is the same file in another split",
     "no-near-leak": "looks like it, in another split",
     "no-copies": "is the same file in the same split",
-    "xywh-order": "has boxes that reach far outside: are they [x1, y1, x2, y2]?",
     "filled": "has no box",
 }
 

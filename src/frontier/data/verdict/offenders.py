@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 MOST = 12
 MOST_PAIRS = 4
-DOUBTS = ("xywh-order", "extreme-aspect", "suspicious-box")  # of boxes that are used all the same
+DOUBTS = ("extreme-aspect", "suspicious-box")  # of boxes that are used all the same
 LEAKS = ("no-leak", "no-near-leak")
 
 
@@ -105,7 +105,7 @@ class Offenders:
 
 def _doubts(found: BoxFaults) -> Array:
     """One of `DOUBTS` for each box that has no fault but looks odd, else empty."""
-    kinds = [(found.code == OK) & odd for odd in (found.far, found.thin, found.doubtful)]
+    kinds = [(found.code == OK) & odd for odd in (found.thin, found.doubtful)]
     return np.select(kinds, [np.array(name) for name in DOUBTS], np.array(""))
 
 

@@ -22,6 +22,7 @@ REMARKS = (
 )
 # of usable image files, as `probing` notes them
 NOTES = ("wrong-extension", "exif-rotated", "cmyk", "sixteen-bit", "alpha", "animated")
+PICTURES = (*NOTES, "no-near-leak")  # what cannot be told of files that were not opened
 
 
 class Rule(NamedTuple):
@@ -37,12 +38,17 @@ class Rule(NamedTuple):
     limit: float = 0
 
 
-def rules(params: Validate) -> list[Rule]:
-    """Every rule, critical ones stopping the run; the order is that of the report."""
-    return [*_records(params), *_images(params), *_boxes(params), *_splits(params)]
+def rules(params: Validate, *, opened: bool) -> list[Rule]:
+    """Every rule that can be judged, critical ones stopping the run, in the report's order.
+
+    Args:
+        opened: whether `ingest` opened the image files.
+    """
+    every = [*_records(), *_images(params), *_boxes(params), *_splits(params)]
+    return [rule for rule in every if opened or rule.code not in PICTURES]
 
 
-def _records(params: Validate) -> list[Rule]:
+def _records() -> list[Rule]:
     faults = [
         Rule(code, "records", code, "critical", None, f"annotation records with fault {code}")
         for code in FAULTS
@@ -84,18 +90,8 @@ def _boxes(params: Validate) -> list[Rule]:
         ("suspicious-box", "boxes neither tiny nor all of the image"),
     ]
     return [
-        Rule(
-            "xywh-order",
-            "labelled",
-            "xywh-order",
-            "critical",
-            1 - params.max_far,
-            "images with [x, y, w, h]",
-        ),
-        *(
-            Rule(code, "labelled", code, "warning", clean, f"images with only {text}")
-            for code, text in kinds
-        ),
+        Rule(code, "labelled", code, "warning", clean, f"images with only {text}")
+        for code, text in kinds
     ]
 
 
@@ -112,6 +108,7 @@ def _splits(params: Validate) -> list[Rule]:
             "look-alikes in one split",
         ),
         Rule("no-copies", "pairs", "no-copies", "warning", 1.0, "files listed once in a split"),
+        Rule("box-numbers", "splits", "understood", "critical", 1.0, "splits with boxes as stated"),
         Rule("split-filled", "splits", "filled", "critical", 1.0, "splits with images and boxes"),
         Rule("class-drift", "splits", "class_drift", "warning", None, "distance of classes", drift),
         Rule("size-drift", "splits", "size_drift", "warning", None, "distance of sizes", drift),

@@ -174,10 +174,14 @@ class Supernet(Length):
 
 
 class Search(Section):
+    strategy: Literal["evolution", "random", "bayesian", "grid"]
     evaluations: Positive
+    explored: Fraction
+    rounds: Positive
     finalists: Positive
     candidates: Positive
     population: Annotated[int, Field(ge=2)]
+    compare_random: bool
     recalibration_batches: Positive
     max_latency_ms: PositiveFloat | None
     min_ap: Fraction | None

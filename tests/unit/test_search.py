@@ -1,15 +1,20 @@
 """The frontier, the recommendation, the evolution and the post-mortem."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from frontier.labeling.thresholds import choose, wilson
 from frontier.metrics import Detections, Truth
-from frontier.models.architecture import SearchSpace
+from frontier.models.architecture import Architecture, SearchSpace
 from frontier.search.accuracy import Evaluation, _read
 from frontier.search.evolution import evolve
-from frontier.search.frontier import Point, non_dominated, ranks, recommend
+from frontier.search.features import genes_of
+from frontier.search.frontier import Point, hypervolume, non_dominated, ranks, recommend
 from frontier.search.postmortem import explain, walk
+from frontier.search.strategies import STRATEGIES, Told
+from tests import tiny
 
 SPACE = SearchSpace(0.25, (128, 160, 192))
 POINTS = [
@@ -49,23 +54,96 @@ def test_nan_never_wins():
     assert recommend(points, POINTS[0], 10.0, None).code == "slow"
 
 
-def test_evolution_finds_a_planted_optimum():
-    best = SPACE.decode([1] * 32 + [2, 1])
+BEST = SPACE.decode([0, 1, 2, 1] * 8 + [2, 1])
 
-    def objective(drawn):
-        target = np.array(SPACE.encode(best))
-        return [(-float(np.abs(np.array(SPACE.encode(a)) - target).sum()), 1.0) for a in drawn]
 
-    found = evolve(SPACE, objective, 3000, 50, seed=0, start=[], max_ms=None)
-    assert objective([found[0]])[0][0] >= -3
+def planted(genes_NG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AP falls with each gene that differs from the planted architecture's; all take as long."""
+    apart = (genes_NG != np.array(SPACE.encode(BEST))).sum(axis=1)
+    return -apart.astype(float), np.ones(len(genes_NG))
+
+
+def traded(genes_NG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy for time, gene by gene: the front is known by counting."""
+    worth = np.array([3.0, 1.0] * 17)
+    share = genes_NG / (np.array(SPACE.genes()) - 1)
+    return share @ worth, share @ np.ones(34)
+
+
+def test_evolution_finds_a_planted_optimum_exactly():
+    found = evolve(SPACE, planted, 20_000, 100, 0, np.zeros((0, 34), int), None)
+    assert [SPACE.decode(genes) for genes in found.tolist()] == [BEST]
+
+
+def test_evolution_keeps_to_a_limit_and_finds_what_is_best_within():
+    found = evolve(SPACE, traded, 40_000, 100, 0, np.zeros((0, 34), int), 10.0)
+    ap, ms = traded(found)
+    assert ms.max() <= 10.0
+    assert (np.diff(ms) >= 0).all()
+    assert ap.max() > 0.97 * 30.0  # the ten genes that are worth most
 
 
 def test_evolution_repeats_itself():
-    def objective(drawn):
-        return [(float(a.image_side), float(a.stages[0].hidden)) for a in drawn]
+    first, second = (
+        evolve(SPACE, traded, 2000, 50, 3, np.zeros((0, 34), int), None) for _ in range(2)
+    )
+    assert (first == second).all()
 
-    first, second = (evolve(SPACE, objective, 200, 20, 0, [], None) for _ in range(2))
-    assert first == second
+
+def told_of(evaluated: list[Architecture], **changed: object) -> Told:
+    search = tiny.PARAMS.search.model_copy(
+        update={"evaluations": 40, "candidates": 4000, "population": 50, **changed}
+    )
+    genes = genes_of(SPACE, evaluated)
+    values = [*zip(evaluated, traded(genes)[0].tolist(), strict=True)]
+    return Told(SPACE, search, 0, values, lambda genes: traded(genes)[1])
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_strategies_propose_what_is_new_and_the_same_again(name: str):
+    evaluated = [*SPACE.seeds()]
+    while len(evaluated) < 40:
+        told = told_of(evaluated)
+        asked = STRATEGIES[name](told, 7)
+        assert asked == STRATEGIES[name](told, 7)
+        assert 0 < len(asked) <= 7
+        evaluated += asked
+    assert len({*evaluated}) == len(evaluated)
+    assert all(SPACE.has(architecture) for architecture in evaluated)
+
+
+def dominated(architectures: list[Architecture]) -> float:
+    ap, ms = traded(genes_of(SPACE, architectures))
+    points = [Point("", a, a, m) for a, m in zip(ap, ms, strict=True)]
+    return hypervolume(points, 34.0)
+
+
+@pytest.mark.parametrize(("name", "least"), [("evolution", 1.1), ("bayesian", 1.0)])
+def test_a_strategy_that_learns_dominates_more_than_chance(name: str, least: float):
+    areas = {}
+    for strategy in (name, "random"):
+        evaluated: list[Architecture] = []
+        while len(evaluated) < 60:
+            told = told_of(evaluated, evaluations=60)
+            evaluated += STRATEGIES[strategy](told, 10)[: 60 - len(evaluated)]
+        areas[strategy] = dominated(evaluated)
+    assert areas[name] > least * areas["random"]
+
+
+def test_a_grid_that_is_used_up_goes_on_at_random():
+    space = SearchSpace(0.25, (64,))
+    told = replace(told_of([]), space=space)
+    every = STRATEGIES["grid"](told, 10_000)
+    assert len(every) == 2 * 3 * 4 * 2 * 3
+    assert all(len({*map(tuple, np.reshape(space.encode(a)[:32], (8, 4)))}) == 1 for a in every)
+    told = replace(told, evaluated=[(architecture, 0.0) for architecture in every])
+    assert len(STRATEGIES["grid"](told, 5)) == 5
+
+
+def test_hypervolume_of_a_known_case():
+    points = [Point("a", 0.5, 0.5, 2.0), Point("b", 0.3, 0.3, 1.0), Point("beaten", 0.2, 0.2, 3.0)]
+    assert hypervolume(points, 4.0) == pytest.approx(0.5 * 2 + 0.3 * 1)
+    assert hypervolume([Point("late", 0.9, 0.9, 5.0)], 4.0) == 0
 
 
 def test_postmortem_adds_up():

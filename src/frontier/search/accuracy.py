@@ -14,9 +14,11 @@ from frontier.models.architecture import Architecture, SearchSpace
 from frontier.models.detector import Detector, cost
 from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import Supernet, recalibrate
+from frontier.search.features import Genes, features, genes_of
 from frontier.training.sources import plain_images
 
 BOOTSTRAP_SAMPLES = 60
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -91,33 +93,29 @@ def _read(journal: Path) -> dict[str, Evaluation]:
     return known
 
 
-def features(space: SearchSpace, architecture: Architecture) -> npt.NDArray[np.float64]:
-    """The one-hot code and a cost proxy per stage: what both predictors see."""
-    vector = space.encode(architecture)
-    one_hot = np.concatenate(
-        [np.eye(count)[choice] for count, choice in zip(space.genes(), vector, strict=True)]
-    )
-    area = (architecture.image_side / 256) ** 2
-    costs = [
-        area * s.depth * s.hidden**2 * (0.12 if s.block == "d" else 1.0) / 1e5
-        for s in architecture.stages
-    ]
-    return np.concatenate([one_hot, costs, [sum(costs), area, architecture.head_width * area]])
-
-
 class AccuracyPredictor:
     """Gradient-boosted trees from code features to AP, refit whenever evaluations are added."""
 
-    def __init__(self, space: SearchSpace, evaluations: list[Evaluation]) -> None:
+    def __init__(self, space: SearchSpace, evaluated: list[tuple[Architecture, float]]) -> None:
         from sklearn.ensemble import GradientBoostingRegressor
 
         self.space = space
         self.model = GradientBoostingRegressor(
             n_estimators=80, max_depth=3, learning_rate=0.1, subsample=0.8, random_state=0
         )
-        inputs = [features(space, Architecture.parse(e.architecture)) for e in evaluations]
-        self.model.fit(np.stack(inputs), [e.AP for e in evaluations])
+        architectures, ap = zip(*evaluated, strict=True)
+        self.model.fit(features(space, genes_of(space, [*architectures])), ap)
 
-    def predict(self, architectures: list[Architecture]) -> npt.NDArray[np.float64]:
-        inputs = np.stack([features(self.space, a) for a in architectures])
-        return np.asarray(self.model.predict(inputs))
+    def predict(self, genes_NG: Genes) -> npt.NDArray[np.float64]:
+        """AP in 0..1, `[N]`."""
+        return np.asarray(self.model.predict(features(self.space, genes_NG)))
+
+    def out_of_fold(self, evaluated: list[tuple[Architecture, float]]) -> npt.NDArray[np.float64]:
+        """AP of each as predicted by a fit on the others, in `FOLDS` parts, `[N]`."""
+        from sklearn.base import clone
+        from sklearn.model_selection import KFold, cross_val_predict
+
+        architectures, ap = zip(*evaluated, strict=True)
+        inputs = features(self.space, genes_of(self.space, [*architectures]))
+        folds = KFold(min(FOLDS, len(ap)), shuffle=True, random_state=0)
+        return np.asarray(cross_val_predict(clone(self.model), inputs, ap, cv=folds))

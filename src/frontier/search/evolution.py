@@ -1,17 +1,19 @@
-"""Candidates by NSGA-II on the two predictors, through Optuna.
+"""NSGA-II on the two predictors, through pymoo.
 
-Reference: Deb et al. 2002; Optuna's NSGAIISampler.
+Reference: Deb et al. 2002; constraint domination: feasible before infeasible, then by excess.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
-from frontier.models.architecture import Architecture, SearchSpace
+import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from optuna import Trial
+from frontier.models.architecture import SearchSpace
 
-Objective = Callable[[list[Architecture]], list[tuple[float, float]]]
+Genes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Objective = Callable[[Genes], tuple[Floats, Floats]]
 
 
 def evolve(
@@ -20,42 +22,58 @@ def evolve(
     candidates: int,
     population: int,
     seed: int,
-    start: list[Architecture],
+    start: Genes,
     max_ms: float | None,
-) -> list[Architecture]:
-    """The non-dominated architectures by (predicted AP, estimated ms), fastest first.
+) -> Genes:
+    """The non-dominated `[N, G]` by (predicted AP, estimated ms), fastest first.
 
     Args:
-        objective: predicted AP and estimated ms of each architecture.
+        objective: `[P, G]` -> predicted AP and estimated ms, `[P]` each.
         candidates: how many are considered in all, in generations of `population`.
-        start: architectures in the first generation.
-        max_ms: candidates over it rank behind every one below (constraint domination).
+        start: members of the first generation, `[S, G]`.
+        max_ms: candidates over it rank behind every one below.
     """
-    import optuna
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.operators.crossover.ux import UX
+    from pymoo.optimize import minimize
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-    for architecture in start:
-        genes = zip(_names(space), space.encode(architecture), strict=True)
-        study.enqueue_trial(dict(genes))
-    for done in range(0, candidates, population):
-        trials = [study.ask() for _ in range(min(population, candidates - done))]
-        drawn = [space.decode(_suggest(trial, space)) for trial in trials]
-        for trial, (ap, ms) in zip(trials, objective(drawn), strict=True):
-            trial.set_constraint("over_ms", 0.0 if max_ms is None else ms - max_ms)
-            study.tell(trial, (ap, ms))
-    best = sorted(study.best_trials, key=lambda trial: trial.values[1])
-    found = [space.decode([trial.params[name] for name in _names(space)]) for trial in best]
-    return [*dict.fromkeys(found)]
-
-
-def _names(space: SearchSpace) -> list[str]:
-    return [f"gene{i}" for i in range(len(space.genes()))]
+    choices = np.array(space.genes())
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, choices, (population, len(choices)))
+    first = np.unique(np.concatenate([start, drawn]), axis=0)
+    algorithm = NSGA2(
+        pop_size=population, sampling=first, crossover=UX(), mutation=_redraw(choices)
+    )
+    problem = _problem(choices, objective, max_ms)
+    found = minimize(problem, algorithm, ("n_eval", candidates), seed=seed)
+    members = found.pop if found.opt is None else found.opt
+    genes = np.unique(members.get("X").astype(np.int64), axis=0)
+    return genes[np.argsort(objective(genes)[1], kind="stable")]
 
 
-def _suggest(trial: "Trial", space: SearchSpace) -> list[int]:
-    return [
-        trial.suggest_int(name, 0, count - 1)
-        for name, count in zip(_names(space), space.genes(), strict=True)
-    ]
+def _problem(choices: npt.NDArray[Any], objective: Objective, max_ms: float | None) -> Any:
+    from pymoo.core.problem import Problem
+
+    class Predicted(Problem):
+        def _evaluate(self, x: Any, out: Any, *args: Any, **kwargs: Any) -> None:
+            ap, ms = objective(x.astype(np.int64))
+            out["F"] = np.stack([-ap, ms], axis=1)
+            out["G"] = np.zeros((len(ms), 1)) if max_ms is None else (ms - max_ms)[:, None]
+
+    size = len(choices)
+    made: Any = Predicted  # its constructor has no types
+    return made(n_var=size, n_obj=2, n_ieq_constr=1, xl=0, xu=choices - 1, vtype=int)
+
+
+def _redraw(choices: npt.NDArray[Any]) -> Any:
+    """Mutation: each gene anew with probability 1 / G, whatever its neighbours in number mean."""
+    from pymoo.core.mutation import Mutation
+
+    class Redraw(Mutation):
+        def _do(  # type: ignore[override]
+            self, problem: Any, X: Any, *args: Any, random_state: Any = None, **kwargs: Any
+        ) -> Any:
+            chosen = random_state.random(X.shape) < 1 / len(choices)
+            return np.where(chosen, random_state.integers(0, choices, X.shape), X)
+
+    return Redraw()

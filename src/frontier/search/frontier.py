@@ -46,6 +46,17 @@ def ranks(ap: Sequence[float], ms: Sequence[float]) -> list[int]:
     return result
 
 
+def hypervolume(points: Sequence[Point], worst_ms: float) -> float:
+    """Area of (AP, ms) that the points dominate, up from AP 0 and down from `worst_ms`; AP x ms.
+
+    Reference: Zitzler and Thiele 1999, "Multiobjective Evolutionary Algorithms".
+    """
+    from moocore import hypervolume as volume
+
+    costs = np.array([[-point.ap, point.ms] for point in points]).reshape(-1, 2)
+    return float(volume(costs, ref=[0.0, worst_ms]))
+
+
 def recommend(
     points: Sequence[Point], baseline: Point, max_latency_ms: float | None, min_ap: float | None
 ) -> Choice:

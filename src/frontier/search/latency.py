@@ -14,7 +14,7 @@ from frontier.models.architecture import Architecture, SearchSpace
 from frontier.models.detector import Detector
 from frontier.params import Measure
 from frontier.quantization import qdq
-from frontier.search.accuracy import features
+from frontier.search.features import Genes, features, genes_of
 from frontier.targets.base import Target
 from frontier.targets.measure import Latency, measure_latency
 from frontier.targets.network import export_network
@@ -81,9 +81,10 @@ class LatencyEstimator:
 
         self.space = space
         self.model = Ridge(alpha=1.0)
-        inputs = np.stack([features(space, Architecture.parse(code)) for code in timed])
+        architectures = [Architecture.parse(code) for code in timed]
+        inputs = features(space, genes_of(space, architectures))
         self.model.fit(inputs, np.log([*timed.values()]))
 
-    def estimate_ms(self, architectures: list[Architecture]) -> npt.NDArray[np.float64]:
-        inputs = np.stack([features(self.space, a) for a in architectures])
-        return np.asarray(np.exp(self.model.predict(inputs)))
+    def estimate_ms(self, genes_NG: Genes) -> npt.NDArray[np.float64]:
+        """Milliseconds, `[N]`."""
+        return np.asarray(np.exp(self.model.predict(features(self.space, genes_NG))))

@@ -10,13 +10,20 @@ from frontier import tracking
 from frontier.models.architecture import Architecture
 from frontier.params import Measure, Search
 from frontier.search.accuracy import AccuracyPredictor, Evaluation, Evaluator
-from frontier.search.evolution import evolve
-from frontier.search.frontier import Choice, Point, non_dominated, ranks, recommend
+from frontier.search.features import Floats, genes_of
+from frontier.search.frontier import (
+    Choice,
+    Point,
+    hypervolume,
+    non_dominated,
+    ranks,
+    recommend,
+)
 from frontier.search.latency import LatencyEstimator, Timing, time_architectures
 from frontier.search.postmortem import explain, walk
+from frontier.search.quality import estimator_quality, rank_quality
+from frontier.search.strategies import STRATEGIES, Strategy, Told, random
 from frontier.targets.base import Target
-
-EXPLORED = 0.6  # share of the evaluations spent before the predictors propose
 
 
 class SearchSession:
@@ -44,81 +51,85 @@ class SearchSession:
         self.baseline = self.space.baseline(search.baseline)
         self.evaluations: dict[str, Evaluation] = {}
         self.timings: dict[str, Timing] = {}
+        self.estimator: LatencyEstimator
+        self._planned = search.evaluations * (2 if search.compare_random else 1)
 
     def run(self) -> dict[str, Any]:
         """The content of `search.json`."""
         start = [*dict.fromkeys([self.baseline, *self.space.seeds()])]
-        self._explore(start)
-        self._time(start[: self.search.finalists])
-        estimator = LatencyEstimator(self.space, self._ms())
-        self._propose(start, estimator)
-        finalists = self._finalists(start, estimator)
-        estimated = dict(zip(finalists, estimator.estimate_ms(_parse(finalists)), strict=True))
-        fresh = [code for code in finalists if code not in self.timings]
-        self._time(_parse(finalists))
+        self._time(start)
+        self.estimator = LatencyEstimator(self.space, self._ms())
+        found = self._spend(STRATEGIES[self.search.strategy], start)
+        finalists = self._finalists(found)
+        held_out = self._held_out(finalists)
         choice = recommend(
             [self._point(code) for code in finalists],
             self._point(self.baseline.code),
             self.search.max_latency_ms,
             self.search.min_ap,
         )
-        held_out = {code: (estimated[code], self.timings[code].int8.p50_ms) for code in fresh}
-        return self._document(finalists, choice, held_out)
+        document = self._document(finalists, choice, held_out)
+        return {**document, "random": self._random(finalists)}
 
-    def _evaluate(self, architectures: list[Architecture]) -> None:
+    def _spend(self, strategy: Strategy, start: list[Architecture]) -> list[str]:
+        """Evaluate as many as `search.evaluations`, `start` among them; their codes."""
+        evaluated = self._evaluate(start, [])
+        size = -(-self.search.evaluations // (self.search.rounds + 1))
+        while (left := self.search.evaluations - len(evaluated)) > 0:
+            told = Told(self.space, self.search, self.seed, evaluated, self.estimator.estimate_ms)
+            asked = strategy(told, min(left, size))
+            evaluated = self._evaluate(asked, evaluated)
+        return [architecture.code for architecture, _ in evaluated]
+
+    def _evaluate(
+        self, architectures: list[Architecture], evaluated: list[tuple[Architecture, float]]
+    ) -> list[tuple[Architecture, float]]:
+        """`evaluated` and the architectures behind it, each with its AP."""
+        known = [*evaluated]
         for architecture in architectures:
             evaluation = self.evaluator.evaluate(architecture)
             self.evaluations[architecture.code] = evaluation
+            known.append((architecture, evaluation.AP))
             done = len(self.evaluations)
             tracking.log_metrics({"AP": evaluation.AP, "gmac": evaluation.gmac}, step=done)
-            tracking.log_progress(
-                min(done, self.search.evaluations), self.search.evaluations, "subnets evaluated"
-            )
+            tracking.log_progress(min(done, self._planned), self._planned, "subnets evaluated")
+        return known
 
-    def _explore(self, start: list[Architecture]) -> None:
-        """The seeds, then random architectures spread evenly over the range of cost."""
-        count = max(len(start), round(self.search.evaluations * EXPLORED)) - len(start)
-        generator = np.random.default_rng(self.seed)
-        drawn = sorted((self.space.random(generator) for _ in range(8 * count)), key=_nominal_cost)
-        self._evaluate([*start, *drawn[4::8]])
-
-    def _propose(self, start: list[Architecture], estimator: LatencyEstimator) -> None:
-        """Evolve on the predictors and evaluate a spread of what they believe in, twice."""
-        for rounds_left in (2, 1):
-            left = self.search.evaluations - len(self.evaluations)
-            if left <= 0:
-                return
-            predictor = AccuracyPredictor(self.space, [*self.evaluations.values()])
-
-            def objective(
-                drawn: list[Architecture], predictor: AccuracyPredictor = predictor
-            ) -> list[tuple[float, float]]:
-                pairs = zip(predictor.predict(drawn), estimator.estimate_ms(drawn), strict=True)
-                return [(float(ap), float(ms)) for ap, ms in pairs]
-
-            believed = evolve(
-                self.space,
-                objective,
-                self.search.candidates // 2,
-                self.search.population,
-                self.seed + rounds_left,
-                start,
-                self.search.max_latency_ms,
-            )
-            new = [a for a in believed if a.code not in self.evaluations]
-            self._evaluate(_spread(new, -(-left // rounds_left)))
-        generator = np.random.default_rng(self.seed + 1)
-        while len(self.evaluations) < self.search.evaluations:
-            self._evaluate([self.space.random(generator)])
-
-    def _finalists(self, start: list[Architecture], estimator: LatencyEstimator) -> list[str]:
+    def _finalists(self, codes: list[str]) -> list[str]:
         """Baseline, smallest, largest, then the best non-domination ranks by (AP, estimated ms)."""
-        codes = [*self.evaluations]
-        ms = estimator.estimate_ms(_parse(codes))
-        rank = ranks([self.evaluations[code].AP for code in codes], [*ms])
-        by_rank = [codes[i] for i in np.argsort(rank, kind="stable")]
         fixed = [self.baseline.code, self.space.smallest.code, self.space.largest.code]
-        return [*dict.fromkeys([*fixed, *by_rank])][: max(len(fixed), self.search.finalists)]
+        ranked = self._ranked(codes)
+        return [*dict.fromkeys([*fixed, *ranked])][: max(len(fixed), self.search.finalists)]
+
+    def _ranked(self, codes: list[str]) -> list[str]:
+        ms = self.estimator.estimate_ms(genes_of(self.space, _parse(codes)))
+        rank = ranks([self.evaluations[code].AP for code in codes], [*ms])
+        return [codes[i] for i in np.argsort(rank, kind="stable")]
+
+    def _held_out(self, finalists: list[str]) -> dict[str, tuple[float, float]]:
+        """Time the finalists; estimated and measured ms of those that the estimator did not see."""
+        estimated = self.estimator.estimate_ms(genes_of(self.space, _parse(finalists)))
+        fresh = [code not in self.timings for code in finalists]
+        self._time(_parse(finalists))
+        return {
+            code: (float(ms), self.timings[code].int8.p50_ms)
+            for code, ms, new in zip(finalists, estimated, fresh, strict=True)
+            if new
+        }
+
+    def _random(self, finalists: list[str]) -> dict[str, float | int] | None:
+        """The same number of evaluations spent at random, and the area under both frontiers."""
+        if not self.search.compare_random:
+            return None
+        drawn = self._spend(random, [])
+        best = self._ranked(drawn)[: self.search.finalists]
+        self._time(_parse(best))
+        worst_ms = self._ms()[self.space.largest.code]
+        own, other = (
+            hypervolume([self._point(code) for code in codes], worst_ms)
+            for codes in (finalists, best)
+        )
+        return {"hypervolume": own, "random_hypervolume": other, "evaluations": len(drawn)}
 
     def _time(self, architectures: list[Architecture]) -> None:
         """Time whole what is not timed yet, all scaled by the baseline, the fixed reference.
@@ -165,14 +176,15 @@ class SearchSession:
             "feasible": choice.feasible,
             "postmortem": steps,
             "postmortem_residual": residual,
-            "estimator": _quality(held_out),
+            "estimator": estimator_quality(*_columns(held_out)),
+            "predictor": self._predictor_quality(),
             "space_size": self.space.size,
         }
 
     def _postmortem(self, answer: Architecture) -> tuple[list[dict[str, Any]], dict[str, float]]:
         path = walk(self.baseline, answer)
         architectures = [architecture for _, architecture in path]
-        self._evaluate(architectures)
+        self._evaluate(architectures, [])
         self._time(architectures)
         ap = {code: evaluation.AP for code, evaluation in self.evaluations.items()}
         steps = explain(path, self._ms(), ap)
@@ -183,6 +195,16 @@ class SearchSession:
             "AP": total_ap - sum(step.delta_AP for step in steps),
         }
         return [asdict(step) for step in steps], residual
+
+    def _predictor_quality(self) -> dict[str, Any]:
+        """Of the accuracy predictor, on architectures that a fit did not see."""
+        evaluated = [
+            (Architecture.parse(code), evaluation.AP)
+            for code, evaluation in self.evaluations.items()
+        ]
+        predicted = AccuracyPredictor(self.space, evaluated).out_of_fold(evaluated)
+        ms = self.estimator.estimate_ms(genes_of(self.space, [a for a, _ in evaluated]))
+        return rank_quality(predicted, np.array([ap for _, ap in evaluated]), ms)
 
     def _row(self, code: str, on_frontier: set[str], recommended: str) -> dict[str, Any]:
         evaluation, timing = self.evaluations[code], self.timings[code]
@@ -212,28 +234,6 @@ def _parse(codes: list[str]) -> list[Architecture]:
     return [Architecture.parse(code) for code in codes]
 
 
-def _nominal_cost(architecture: Architecture) -> float:
-    width = sum(
-        s.depth * s.hidden**2 * (0.12 if s.block == "d" else 1.0) for s in architecture.stages
-    )
-    return width * architecture.image_side**2
-
-
-def _spread(architectures: list[Architecture], count: int) -> list[Architecture]:
-    """`count` of them, evenly spread over the list."""
-    if len(architectures) <= count:
-        return architectures
-    picks = np.linspace(0, len(architectures) - 1, count).round().astype(int)
-    return [architectures[i] for i in dict.fromkeys(picks.tolist())]
-
-
-def _quality(held_out: dict[str, tuple[float, float]]) -> dict[str, float | int | None]:
-    """Kendall tau and mean relative error of the estimates of models timed afterwards."""
-    from scipy.stats import kendalltau
-
-    if len(held_out) < 3:
-        return {"tau": None, "mape": None, "n": len(held_out)}
-    estimated, measured = np.array([*held_out.values()]).T
-    tau = float(kendalltau(estimated, measured).statistic)
-    mape = float(np.mean(np.abs(estimated / measured - 1)))
-    return {"tau": tau if np.isfinite(tau) else None, "mape": mape, "n": len(held_out)}
+def _columns(pairs: dict[str, tuple[float, float]]) -> tuple[Floats, Floats]:
+    estimated, measured = np.array([*pairs.values()], np.float64).reshape(-1, 2).T
+    return estimated, measured

@@ -1,6 +1,8 @@
 """The frontier, the recommendation, the evolution and the post-mortem."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +10,17 @@ import pytest
 from frontier.labeling.thresholds import choose, wilson
 from frontier.metrics import Detections, Truth
 from frontier.models.architecture import Architecture, SearchSpace
+from frontier.search import session
 from frontier.search.accuracy import Evaluation, _read
 from frontier.search.evolution import evolve
 from frontier.search.features import genes_of
 from frontier.search.frontier import Point, hypervolume, non_dominated, ranks, recommend
+from frontier.search.latency import Timing
 from frontier.search.postmortem import explain, walk
+from frontier.search.quality import rank_quality
+from frontier.search.session import SearchSession
 from frontier.search.strategies import STRATEGIES, Told
+from frontier.targets.measure import Latency
 from tests import tiny
 
 SPACE = SearchSpace(0.25, (128, 160, 192))
@@ -144,6 +151,70 @@ def test_hypervolume_of_a_known_case():
     points = [Point("a", 0.5, 0.5, 2.0), Point("b", 0.3, 0.3, 1.0), Point("beaten", 0.2, 0.2, 3.0)]
     assert hypervolume(points, 4.0) == pytest.approx(0.5 * 2 + 0.3 * 1)
     assert hypervolume([Point("late", 0.9, 0.9, 5.0)], 4.0) == 0
+
+
+class Answers:
+    """An evaluator whose subnets are as good as `traded` says."""
+
+    def __init__(self) -> None:
+        self.supernet = SimpleNamespace(space=SPACE, extract=Untimed)
+        self.asked: list[str] = []
+
+    def evaluate(self, architecture: Architecture) -> Evaluation:
+        self.asked.append(architecture.code)
+        ap = float(traded(genes_of(SPACE, [architecture]))[0][0]) / 40
+        return Evaluation(architecture.code, ap, (ap - 0.02, ap + 0.02), 0.1, 1000)
+
+
+class Untimed:
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+
+    def cpu(self) -> "Untimed":
+        return self
+
+
+def timed_by_count(detectors: dict[str, Untimed], *_: object) -> dict[str, Timing]:
+    ms = traded(genes_of(SPACE, [d.architecture for d in detectors.values()]))[1] + 1
+    latencies = [Latency(m, (m, m), None, None, 9, True) for m in ms.tolist()]
+    return {code: Timing(one, one) for code, one in zip(detectors, latencies, strict=True)}
+
+
+def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changed: object):
+    monkeypatch.setattr(session, "time_architectures", timed_by_count)
+    values = {"evaluations": 60, "candidates": 6000, "population": 50, "finalists": 15}
+    search = tiny.PARAMS.search.model_copy(update={**values, "baseline": "yolo_nas_s", **changed})
+    answers = Answers()
+    made = SearchSession(answers, None, search, None, 1, 0, tmp_path / "records", tmp_path)
+    return made.run(), answers.asked
+
+
+def test_a_search_ends_with_a_frontier_and_beats_random_search(tmp_path, monkeypatch):
+    document, asked = searched(tmp_path, monkeypatch, compare_random=True)
+    assert len({*asked[:60]}) == 60
+    compared = document["random"]
+    assert compared["evaluations"] == 60
+    assert compared["hypervolume"] > 1.05 * compared["random_hypervolume"]
+    assert len(document["timed"]) == 15
+    assert document["estimator"]["n"] >= 10
+    assert len(document["predictor"]["tau_in_bands"]) == 4
+    assert document["postmortem_residual"] == pytest.approx({"ms": 0, "AP": 0})
+
+
+def test_the_same_search_again_gives_the_same_document(tmp_path, monkeypatch):
+    first, _ = searched(tmp_path, monkeypatch)
+    second, _ = searched(tmp_path, monkeypatch)
+    assert first == second
+    assert first["random"] is None
+
+
+def test_ranks_within_bands_are_not_those_over_all():
+    ms = np.repeat([1.0, 2.0, 4.0, 8.0], 10) + np.tile(np.arange(10) / 100, 4)
+    backwards = np.repeat([1.0, 2.0, 4.0, 8.0], 10) - np.tile(np.arange(10) / 100, 4)
+    quality = rank_quality(backwards, ms, ms)
+    assert quality["tau"] > 0.5
+    assert quality["tau_in_bands"] == pytest.approx([-1] * 4)
+    assert rank_quality(ms[:2], ms[:2], ms[:2])["tau"] is None
 
 
 def test_postmortem_adds_up():

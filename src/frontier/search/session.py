@@ -22,7 +22,7 @@ from frontier.search.frontier import (
 from frontier.search.latency import LatencyEstimator, Timing, time_architectures
 from frontier.search.postmortem import explain, walk
 from frontier.search.quality import estimator_quality, rank_quality
-from frontier.search.strategies import STRATEGIES, Strategy, Told, random
+from frontier.search.strategies import STRATEGIES, Strategy, Told, random, spread
 from frontier.targets.base import Target
 
 
@@ -98,13 +98,20 @@ class SearchSession:
     def _finalists(self, codes: list[str]) -> list[str]:
         """Baseline, smallest, largest, then the best non-domination ranks by (AP, estimated ms)."""
         fixed = [self.baseline.code, self.space.smallest.code, self.space.largest.code]
-        ranked = self._ranked(codes)
-        return [*dict.fromkeys([*fixed, *ranked])][: max(len(fixed), self.search.finalists)]
+        others = [code for code in codes if code not in fixed]
+        return [*dict.fromkeys(fixed), *self._best(others, self.search.finalists - len(fixed))]
 
-    def _ranked(self, codes: list[str]) -> list[str]:
+    def _best(self, codes: list[str], count: int) -> list[str]:
+        """Rank by rank; of the last one that finds room, some evenly spread over time."""
         ms = self.estimator.estimate_ms(genes_of(self.space, _parse(codes)))
-        rank = ranks([self.evaluations[code].AP for code in codes], [*ms])
-        return [codes[i] for i in np.argsort(rank, kind="stable")]
+        rank = np.array(ranks([self.evaluations[code].AP for code in codes], [*ms]))
+        best: list[str] = []
+        while len(best) < min(count, len(codes)):
+            number = rank[[code not in best for code in codes]].min()
+            own = np.flatnonzero(rank == number)
+            fastest_first = [codes[i] for i in own[np.argsort(ms[own], kind="stable")]]
+            best += spread(fastest_first, count - len(best))
+        return best
 
     def _held_out(self, finalists: list[str]) -> dict[str, tuple[float, float]]:
         """Time the finalists; estimated and measured ms of those that the estimator did not see."""
@@ -122,7 +129,7 @@ class SearchSession:
         if not self.search.compare_random:
             return None
         drawn = self._spend(random, [])
-        best = self._ranked(drawn)[: self.search.finalists]
+        best = self._best(drawn, self.search.finalists)
         self._time(_parse(best))
         worst_ms = self._ms()[self.space.largest.code]
         own, other = (

@@ -6,7 +6,7 @@ Each is asked for some, is told all that was evaluated so far, and answers the s
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+Thing = TypeVar("Thing")
 Genes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -76,7 +77,7 @@ def evolution(told: Told, count: int) -> list[Architecture]:
         told.search.max_latency_ms,
     )
     believed = told.new(told.space.decode(genes) for genes in front.tolist())
-    return _spread(believed, count) or random(told, count)
+    return spread(believed, count) or random(told, count)
 
 
 def random(told: Told, count: int) -> list[Architecture]:
@@ -86,7 +87,7 @@ def random(told: Told, count: int) -> list[Architecture]:
     drawn = generator.integers(0, choices, (OVERDRAW * count, len(choices)))
     order = np.argsort(stage_costs(told.space, drawn).sum(axis=1), kind="stable")
     ordered = told.new(told.space.decode(genes) for genes in drawn[order].tolist())
-    return _spread(ordered, count)
+    return spread(ordered, count)
 
 
 def grid(told: Told, count: int) -> list[Architecture]:
@@ -141,12 +142,12 @@ def _distributions(space: SearchSpace) -> dict[str, "BaseDistribution"]:
     return {f"gene{i}": IntDistribution(0, count - 1) for i, count in enumerate(space.genes())}
 
 
-def _spread(architectures: list[Architecture], count: int) -> list[Architecture]:
+def spread(things: list[Thing], count: int) -> list[Thing]:
     """`count` of them, evenly spread over the list."""
-    if len(architectures) <= count:
-        return architectures
-    picks = np.linspace(0, len(architectures) - 1, count).round().astype(int)
-    return [architectures[i] for i in dict.fromkeys(picks.tolist())]
+    if len(things) <= count:
+        return things
+    picks = np.linspace(0, len(things) - 1, count).round().astype(int)
+    return [things[i] for i in dict.fromkeys(picks.tolist())]
 
 
 STRATEGIES: dict[str, Strategy] = {

@@ -115,6 +115,33 @@ def report(
 
 
 @app.command()
+def space(
+    architecture: Annotated[
+        str | None,
+        typer.Argument(metavar="CODE", help="An architecture code, or yolo_nas_s, _m or _l."),
+    ] = None,
+) -> None:
+    """How large the search space is and what it is made of, or one architecture as a table."""
+    from pipelines import explaining
+
+    explaining.space(project_root(), _console(), architecture)
+
+
+@app.command()
+def explain(
+    target: Annotated[str | None, typer.Option(metavar="NAME", help="Whose search.")] = None,
+    undo: Annotated[
+        str | None,
+        typer.Option(metavar="EDIT", help="Show the answer without this edit: number or words."),
+    ] = None,
+) -> None:
+    """How the recommended architecture came from the baseline, edit by edit, in ms and AP."""
+    from pipelines import explaining
+
+    explaining.explain(project_root(), _console(), target, undo)
+
+
+@app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
     output: Annotated[Path, typer.Option(help="Folder for the drawn images.")] = Path(

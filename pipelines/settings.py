@@ -18,6 +18,8 @@ PRESETS = Path(__file__).parent / "presets"
 # What a user chose for themselves; a preset changes it only by naming it.
 OWN = ("ingest.source", "ingest.unlabelled", "search.max_latency_ms", "search.min_ap")
 OWN_SECTIONS = ("targets", "searched")
+# what `--target` may name although no preset builds it
+FURTHER_TARGETS = {"openvino-cpu": {"like": "openvino-cpu", "kind": "openvino-cpu"}}
 
 Values = dict[str, Any]
 
@@ -126,7 +128,7 @@ def _overlay(values: Values, overlay: Values) -> Values:
 
 def _with_targets(values: Values, names: Sequence[str]) -> Values:
     """Build `names` alone, with the searched targets whose student they take."""
-    known = load_preset("demo")["targets"] | values["targets"]
+    known = FURTHER_TARGETS | load_preset("demo")["targets"] | values["targets"]
     chosen: Values = {}
     for name in names:
         if name not in known:

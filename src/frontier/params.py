@@ -226,7 +226,7 @@ class Report(Section):
 
 
 class Target(Section):
-    kind: Literal["onnxruntime-cpu", "tensorrt"]
+    kind: Literal["onnxruntime-cpu", "openvino-cpu", "tensorrt"]
     like: str
     compute_capability: Literal[75, 80, 86, 89, 120] | None = None
 

@@ -136,10 +136,6 @@ class RunContract(BuildContract):
         first = load_many()
         assert load_many() - first < 20e6
 
-
-class TestOnnxRuntimeCpu(RunContract):
-    kind = "onnxruntime-cpu"
-
     def test_a_detector_of_ours_agrees_with_torch(self, made, tmp_path):
         torch.manual_seed(0)
         deployed = Detector(yolo_nas("s", 0.25, SIDE), 3).eval().deploy()
@@ -148,6 +144,26 @@ class TestOnnxRuntimeCpu(RunContract):
         boxes, scores = deployed(torch.from_numpy(feeds()["images_BCHW"]))
         np.testing.assert_allclose(found["boxes_xyxy"], boxes, atol=1e-3)
         np.testing.assert_allclose(found["scores"], scores, rtol=1e-4)
+
+
+class TestOnnxRuntimeCpu(RunContract):
+    kind = "onnxruntime-cpu"
+
+
+class TestOpenVinoCpu(RunContract):
+    kind = "openvino-cpu"
+
+    def test_it_computes_in_float32(self, session, made):
+        precision = session._compiled.get_property("INFERENCE_PRECISION_HINT")
+        assert precision.to_string() == "f32"
+
+    def test_without_its_package_it_says_what_to_install(self, made, network, monkeypatch):
+        monkeypatch.setitem(sys.modules, "openvino", None)
+        assert not made.timeable
+        with pytest.raises(TargetUnavailable, match="pip install openvino"):
+            made.load(network, threads=1)
+        with pytest.raises(TargetUnavailable, match="pip install openvino"):
+            made.build(network, network.parent)
 
 
 class TestTensorRT(BuildContract):
@@ -203,5 +219,5 @@ def sdk_without_gpu(name):
 
 
 def test_every_kind_of_target_has_its_suite():
-    tested = {suite.kind for suite in (TestOnnxRuntimeCpu, TestTensorRT)}
+    tested = {suite.kind for suite in (TestOnnxRuntimeCpu, TestOpenVinoCpu, TestTensorRT)}
     assert tested == set(TARGETS)

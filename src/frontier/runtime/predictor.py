@@ -1,5 +1,6 @@
 """The detector as its user runs it: a bundle folder and NumPy, without torch."""
 
+import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,8 +9,11 @@ from numpy.typing import NDArray
 
 from frontier.errors import TargetUnavailable
 from frontier.files import read_json, verify_manifest
-from frontier.runtime.session import OnnxSession
 
+SESSIONS = {
+    "onnxruntime-cpu": "frontier.runtime.session:OnnxSession",
+    "openvino-cpu": "frontier.runtime.openvino:OpenVinoSession",
+}
 MODEL, DESCRIPTION = "model.onnx", "detector.json"
 
 
@@ -42,7 +46,7 @@ class Predictor:
                 f"{bundle}: holds a {self.description['kind']} engine of the bare network, which "
                 "runs through that runtime; predict with the onnxruntime-cpu bundle instead"
             )
-        self._session = OnnxSession(bundle / MODEL, threads)
+        self._session = _session(self.description["kind"])(bundle / MODEL, threads)
 
     def __call__(self, image_HWC: NDArray[np.uint8]) -> Prediction:
         """Detect in one RGB image, uint8 [H, W, 3] of any size.
@@ -52,3 +56,8 @@ class Predictor:
         """
         found = self._session.run({"image": image_HWC})
         return Prediction(found["boxes_xyxy"], found["scores"], found["labels"])
+
+
+def _session(kind: str) -> Any:
+    module, name = SESSIONS[kind].split(":")
+    return getattr(importlib.import_module(module), name)

@@ -39,23 +39,32 @@ class OnnxSession:
         Raises:
             UsageError: an input is missing, unknown, or of a wrong shape or type; names it.
         """
-        self._check(feeds)
+        check_feeds(self.inputs, feeds)
         return dict(zip(self.outputs, self._session.run(self.outputs, feeds), strict=True))
 
-    def _check(self, feeds: Arrays) -> None:
-        if feeds.keys() != self.inputs.keys():
-            raise UsageError(f"model inputs are {[*self.inputs]}, not {[*feeds]}")
-        for name, (kind, shape) in self.inputs.items():
-            found = feeds[name]
-            wanted = _DTYPES[kind]
-            fits = len(shape) == found.ndim and all(
-                size == side or not isinstance(side, int)
-                for size, side in zip(found.shape, shape, strict=True)
+
+def check_feeds(inputs: dict[str, tuple[str, list[Any]]], feeds: Arrays) -> None:
+    """Refuse what a model does not take.
+
+    Args:
+        inputs: name -> (type as ONNX Runtime spells it, shape with names for free sides).
+
+    Raises:
+        UsageError: an input is missing, unknown, or of a wrong shape or type; names it.
+    """
+    if feeds.keys() != inputs.keys():
+        raise UsageError(f"model inputs are {[*inputs]}, not {[*feeds]}")
+    for name, (kind, shape) in inputs.items():
+        found = feeds[name]
+        wanted = _DTYPES[kind]
+        fits = len(shape) == found.ndim and all(
+            size == side or not isinstance(side, int)
+            for size, side in zip(found.shape, shape, strict=True)
+        )
+        if found.dtype != wanted or not fits:
+            raise UsageError(
+                f"{name}: must be {np.dtype(wanted)} {shape}, not {found.dtype} {found.shape}"
             )
-            if found.dtype != wanted or not fits:
-                raise UsageError(
-                    f"{name}: must be {np.dtype(wanted)} {shape}, not {found.dtype} {found.shape}"
-                )
 
 
 _DTYPES = {

@@ -7,6 +7,7 @@ from frontier.targets.base import Session, Target
 
 TARGETS = {
     "onnxruntime-cpu": "frontier.targets.onnxruntime_cpu:OnnxRuntimeCpu",
+    "openvino-cpu": "frontier.targets.openvino_cpu:OpenVinoCpu",
     "tensorrt": "frontier.targets.tensorrt:TensorRT",
 }
 

@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-RUNTIMES = ("onnxruntime", "tensorrt", "tensorrt-rtx")
+RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 # The instructions that decide how fast int8 and bf16 are.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
 

@@ -298,6 +298,18 @@ def test_coco_finds_its_images(tmp_path: Path, annotations: str, images: str) ->
         assert row["source"] == annotations
 
 
+def test_coco_takes_names_that_are_spelt_out_where_they_lie_inside(tmp_path: Path) -> None:
+    content = sound()
+    content["images"][0]["file_name"] = str(tmp_path / "images" / "1.jpg")
+    content["images"][1]["file_name"] = str(tmp_path / "2.jpg")
+    for folder in ("annotations", "images"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "annotations" / "train.json").write_text(json.dumps(content))
+    (tmp_path / "images" / "1.jpg").touch()
+    rows = [row for part in Coco().read(tmp_path, "train") for row in part.images.to_pylist()]
+    assert [row["file_name"] for row in rows] == ["1.jpg", str(tmp_path / "2.jpg")]
+
+
 @pytest.mark.parametrize("place", ["", "train", "images/v2"])
 def test_objects365_finds_its_patches(tmp_path: Path, place: str) -> None:
     content = sound()

@@ -107,6 +107,12 @@ LAYOUTS = {
     ),
     "path of another layout": ("images/t/a.png", "path: ../datasets/mine\ntrain: images/t\n"),
     "windows": ("images/t/a.png", "train: images\\t\n"),
+    "windows spelt out": (
+        "images/t/a.png",
+        "path: C:\\data\\mine\ntrain: C:\\data\\mine\\images\\t\n",
+    ),
+    "here spelt out": ("images/t/a.png", "train: {folder}/images/t\n"),
+    "path below spelt out": ("sub/images/t/a.png", "path: {folder}/sub\ntrain: images/t\n"),
 }
 
 
@@ -115,7 +121,7 @@ def test_layouts(tmp_path: Path, kind: str) -> None:
     image, config = LAYOUTS[kind]
     write(tmp_path, image, "0 .5 .5 .5 .5")
     (tmp_path / "images" / "y").mkdir(parents=True, exist_ok=True)
-    (tmp_path / "data.yaml").write_text(NAMES + config)
+    (tmp_path / "data.yaml").write_text(NAMES + config.replace("{folder}", str(tmp_path)))
     assert Yolo().splits(tmp_path) == ["train"]
     found = read(tmp_path)
     assert (found.problems, [i["file_name"] for i in found.images]) == ([], [image])
@@ -174,6 +180,57 @@ def test_roboflow_paths_are_read_where_they_were_meant(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert [(p.code, p.severity) for p in found.problems] == [("moved-path", "warning")]
     assert len(found.boxes) == 1
+
+
+@pytest.mark.parametrize(
+    ("listing", "row"),
+    [
+        ("train.txt", "{folder}/images/train/a.png"),
+        ("train.txt", "./images/train/a.png"),
+        ("lists/train.txt", "images/train/a.png"),
+        ("lists/train.txt", "{folder}/images/train/a.png"),
+        ("images/train.txt", "train/a.png"),
+        ("images/train.txt", "train\\a.png"),
+        ("images/train.txt", "C:\\data\\mine\\images\\train\\a.png"),
+    ],
+)
+def test_rows_of_a_list_are_found_in_the_dataset(mine: Path, listing: str, row: str) -> None:
+    (mine / "data.yaml").write_text(f"{NAMES}path: C:\\data\\mine\ntrain: {listing}\n")
+    (mine / "lists").mkdir()
+    (mine / listing).write_text(row.replace("{folder}", str(mine)))
+    found = read(mine)
+    assert (found.problems, len(found.boxes)) == ([], 2)
+    assert [image["file_name"] for image in found.images] == ["images/train/a.png"]
+
+
+def test_a_dataset_behind_a_link_may_be_spelt_out_either_way(mine: Path) -> None:
+    link = mine.with_name(f"{mine.name}-link")
+    link.symlink_to(mine)
+    for folder, other in ((mine, link), (link, mine), (link, link)):
+        (mine / "data.yaml").write_text(f"{NAMES}train: {other}/images/train\n")
+        assert (read(folder).problems, len(read(folder).boxes)) == ([], 3)
+
+
+@pytest.mark.parametrize("entry", ["../test/images", "images/test", "/nowhere/test", "[a/b, c]"])
+@pytest.mark.parametrize("split", ["val", "valid", "test"])
+def test_a_split_that_is_nowhere_is_none(mine: Path, split: str, entry: str) -> None:
+    (mine / "data.yaml").write_text(f"{NAMES}train: images/train\n{split}: {entry}\n")
+    assert Yolo().splits(mine) == ["train"]
+    found = read(mine)
+    assert [(p.code, p.severity) for p in found.problems] == [("missing-split", "warning")]
+    assert len(found.boxes) == 3
+
+
+@pytest.mark.parametrize("entry", ["../outside", "/etc", "out", "{folder}/../outside"])
+def test_a_split_that_lies_outside_is_refused(mine: Path, entry: str) -> None:
+    mine.with_name("outside").mkdir(exist_ok=True)
+    (mine / "out").symlink_to("/etc")
+    entry = entry.replace("{folder}", str(mine))
+    (mine / "data.yaml").write_text(f"{NAMES}train: images/train\nval: {entry}\n")
+    assert Yolo().splits(mine) == ["train", "val"]
+    assert [(p.code, p.severity) for p in read(mine, "val").problems] == [
+        ("unsafe-path", "critical")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from frontier.data.formats import SPLITS, Part
+from frontier.data.formats.reading import roots, within
 from frontier.data.formats.records import Place, Records
 
 OTHER_NAMES = {"val": ("valid",), "train": (), "test": ()}
@@ -61,8 +62,10 @@ def _folders(file: Path, split: str) -> list[str]:
 def _placing(root: Path, folders: list[str]) -> Place:
     """Put file names into the folder where the first that exists is found."""
     chosen: list[str] = []
+    known = roots(root)
 
     def place(file_name: str) -> str:
+        file_name = within(known, file_name)
         if not chosen:
             chosen[:] = [folder for folder in folders if _lies(root, folder, file_name)][:1]
         return f"{chosen[0]}/{file_name}" if chosen and chosen[0] else file_name

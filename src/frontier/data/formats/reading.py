@@ -2,8 +2,9 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from frontier.data.formats import (
@@ -94,6 +95,24 @@ def inside(root: Path, name: str) -> Path:
     except OSError as error:
         raise Fault("missing-file", f"{name[:200]!r}: {error.strerror}") from None
     return path
+
+
+def roots(folder: Path) -> list[PurePosixPath]:
+    """How names of files in a folder may begin that are spelt out from `/`; the last is real."""
+    return [PurePosixPath(path) for path in (folder.absolute(), folder.resolve())]
+
+
+def within(known: list[PurePosixPath], name: str) -> str:
+    """A name that is spelt out, relative to the folder with these `roots` if it lies there."""
+    if not name.startswith("/"):
+        return name
+    path = PurePosixPath(name)
+    spelt = [path]
+    with contextlib.suppress(OSError, ValueError):  # too long, or with a NUL: refused later
+        # through links, but not through the file's own: its name is what labels go by
+        spelt.append(PurePosixPath(os.path.realpath(path.parent), path.name))
+    inner = (p.relative_to(root) for p in spelt for root in known if p.is_relative_to(root))
+    return str(next(inner, name))
 
 
 def regular_file(root: Path, name: str) -> Path:

@@ -35,7 +35,7 @@ class Yolo:
     def annotations(self, folder: Path, split: str) -> list[Path]:
         layout = Layout(folder)
         places = layout.places.get(split, [])
-        images = (name for name in _images(folder, places) if isinstance(name, str))
+        images = (name for name in _images(layout, split) if isinstance(name, str))
         names = {layout.config, *places, *map(label_name, images)}
         return sorted(folder / name for name in names if is_file(folder, name))
 
@@ -61,11 +61,10 @@ def _records(folder: Path, split: str, layout: Layout) -> Iterator[Record]:
         yield from layout.problems
     if not layout.names:  # that is one of the problems; each box would be of an unknown class
         return
-    places = layout.places.get(split, [])
-    names = (name for name in _images(folder, places) if isinstance(name, str))
+    names = (name for name in _images(layout, split) if isinstance(name, str))
     labelled = any(is_file(folder, label_name(name)) for name in names)
     image_id = 0
-    for name in _images(folder, places):
+    for name in _images(layout, split):
         if isinstance(name, Problem):
             yield name
         else:
@@ -76,16 +75,17 @@ def _records(folder: Path, split: str, layout: Layout) -> Iterator[Record]:
         yield Problem("no-labels", "warning", split, text)
 
 
-def _images(folder: Path, places: list[str]) -> Iterator[str | Problem]:
+def _images(layout: Layout, split: str) -> Iterator[str | Problem]:
     """Names relative to the dataset's folder, and what is wrong with places."""
-    for place in places:
+    folder = layout.folder
+    for place in layout.places.get(split, []):
         try:
             path = inside(folder, place)
             if path.is_dir():
                 yield from _below(folder, path)
             else:
                 for _, text in lines(folder, place):
-                    yield str(PurePosixPath(place).parent / text.replace("\\", "/"))
+                    yield layout.paths.listed(place, text)
         except Fault as fault:
             yield fault.at(place)
 

@@ -3,12 +3,13 @@
 import contextlib
 import re
 import reprlib
-from itertools import accumulate, dropwhile
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from frontier.data.formats import Problem, Severity
 from frontier.data.formats.reading import Fault, inside, regular_file
+from frontier.data.formats.yolo_paths import Paths, posix
 from frontier.errors import UsageError
 from frontier.params import load_yaml
 
@@ -27,6 +28,7 @@ class Layout:
     Attributes:
         config: name of the YAML file.
         names: by class number; empty if they cannot be known.
+        paths: how names in the YAML file and in lists are to be read.
         places: by split, folders and lists of images, relative to the dataset's folder.
         problems: of the YAML file.
     """
@@ -39,8 +41,8 @@ class Layout:
             text = "'kpt_shape': labels with keypoints look like outlines; remove the keypoints"
             self._fault(Fault("wrong-type", text))
         self.names = self._names(values)
-        base = self._base(values)
-        found = {split: self._places(base, values, KEYS[split]) for split in KEYS}
+        self.paths = Paths(folder, *self._base(values))
+        found = {split: self._places(values, split) for split in KEYS}
         self.places = {split: places for split, places in found.items() if places is not None}
 
     def _fault(self, fault: Fault, severity: Severity = "critical") -> None:
@@ -75,50 +77,50 @@ class Layout:
             self._fault(Fault("wrong-type", f"{shown}; it must give a number a name"))
         return {} if wrong else {int(key): str(name) for key, name in pairs}
 
-    def _base(self, values: dict[str, Any]) -> PurePosixPath:
-        """What entries are relative to: `path`, unless that is a folder of another machine."""
+    def _base(self, values: dict[str, Any]) -> tuple[str, PurePosixPath]:
+        """`path`, and what entries are relative to: it, unless it lies on another machine."""
+        written = values.get("path") or ""
+        if not isinstance(written, str):
+            self._fault(Fault("wrong-type", "'path' must be a text"))
+            return "", PurePosixPath()
         try:
             root = self.folder.resolve()
-            place = (root / (values.get("path") or "")).resolve()
+            place = (root / posix(written)).resolve()
             if place.is_relative_to(root) and place.is_dir():
-                return PurePosixPath(place.relative_to(root))
+                return written, PurePosixPath(place.relative_to(root))
             if place.is_dir():
                 text = f"'path' leads to {place}, outside the dataset; remove it"
                 self._fault(Fault("unsafe-path", text))
         except (OSError, ValueError):
             pass  # no path on any machine
-        except TypeError:
-            self._fault(Fault("wrong-type", "'path' must be a text"))
-        return PurePosixPath()
+        return written, PurePosixPath()
 
-    def _places(
-        self, base: PurePosixPath, values: dict[str, Any], keys: tuple[str, ...]
-    ) -> list[str] | None:
+    def _places(self, values: dict[str, Any], split: str) -> list[str] | None:
         """None if there is no such split."""
-        given = next((values[key] for key in keys if values.get(key)), None)
+        given = next((values[key] for key in KEYS[split] if values.get(key)), None)
         if given is None or not self.names:
-            return self._usual(keys)
+            return self._usual(KEYS[split])
         entries = given if isinstance(given, list) else [given]
-        if all(isinstance(entry, str) for entry in entries):
-            return [self._place(base, entry, str(values.get("path"))) for entry in entries]
-        shown = _shown(given)
-        self._fault(Fault("wrong-type", f"{keys[0]!r} must be a path or a list, found {shown}"))
-        return []
+        if not all(isinstance(entry, str) for entry in entries):
+            text = f"{split!r} must be a path or a list, found {_shown(given)}"
+            self._fault(Fault("wrong-type", text))
+            return []
+        # exports name splits that were never made; without train there is no dataset
+        if split != "train" and all(map(self.paths.is_nowhere, entries)):
+            text = f"{split!r} is {_shown(given)}, where nothing is: there is no such split"
+            self._fault(Fault("missing-split", text), "warning")
+            return None
+        return [self._place(entry) for entry in entries]
 
-    def _place(self, base: PurePosixPath, entry: str, path: str) -> str:
-        place = PurePosixPath(entry.replace("\\", "/"))
-        if place.is_absolute() and place.is_relative_to(path):
-            place = place.relative_to(path)
-        if place.parts[:1] != ("..",):
-            return str(base / place)
-        # Roboflow writes `../train/images` in a data.yaml that lies beside train/
-        below = str(base.joinpath(*dropwhile("..".__eq__, place.parts)))
-        with contextlib.suppress(Fault):
-            inside(self.folder, below)
-            text = f"{entry[:200]!r} leads out of the dataset; {below!r} is read instead"
-            self._fault(Fault("moved-path", text), "warning")
-            return below
-        return str(base / place)
+    def _place(self, entry: str) -> str:
+        place, *others = self.paths.entry(entry)
+        for other in others:
+            with contextlib.suppress(Fault):
+                inside(self.folder, other)
+                text = f"{entry[:200]!r} leads out of the dataset; {other!r} is read instead"
+                self._fault(Fault("moved-path", text), "warning")
+                return other
+        return place
 
     def _usual(self, keys: tuple[str, ...]) -> list[str] | None:
         pairs = [

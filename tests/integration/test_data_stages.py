@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frontier.data.catalog import Catalog
+from frontier.data.exports.exporting import export
 from frontier.data.generated import synthetic
 from frontier.data.intake import assembly
 from frontier.data.loading import storing
@@ -222,6 +223,8 @@ def test_corners_instead_of_sizes_are_noticed(tmp_path: Path, mine: Path) -> Non
 def test_missing_splits_are_taken_from_train(tmp_path: Path, mine: Path) -> None:
     for split in ("val", "test"):
         (mine / "annotations" / f"instances_{split}.json").unlink()
+        for image in (mine / "images").glob(f"{split}_*"):
+            image.unlink()
     run_ingest(tmp_path, "mine", unlabelled="mine/unlabelled")
     catalog = Catalog.load(tmp_path / "data" / "ingest" / "catalog")
     sizes = {name: len(catalog.split(name)) for name in catalog.splits}
@@ -250,6 +253,42 @@ def test_gaps_in_category_ids_and_images_without_boxes(tmp_path: Path, mine: Pat
     coco = read_json(catalog.folder / "annotations" / "instances_train.json")
     by_name = {c["id"]: c["name"] for c in coco["categories"]}
     assert by_name[10] == "disc"
+
+
+def test_images_that_no_record_names_are_counted(tmp_path: Path, mine: Path) -> None:
+    (mine / "images" / "deep").mkdir()
+    for name in ("extra.JPG", "deep/extra.tif", "deep/notes.txt"):
+        shutil.copy(mine / "images" / "train_00001.jpg", mine / "images" / name)
+    path, content = edit(mine, "train")
+    content["images"][0]["file_name"] = "./" + content["images"][0]["file_name"]
+    path.write_text(json.dumps(content))
+    run_ingest(tmp_path, "mine", unlabelled="mine/unlabelled")
+    (problem,) = found_problems(tmp_path)
+    assert (problem["code"], problem["severity"]) == ("unlisted-image", "warning")
+    assert problem["message"].startswith("2 image files are in no record, such as 'extra.JPG'")
+    content["images"][1]["file_name"] = "../outside.jpg"  # its file is one more without a record
+    path.write_text(json.dumps(content))
+    run_ingest(tmp_path, "mine")
+    assert [p["code"] for p in found_problems(tmp_path)] == ["unsafe-path"]
+
+
+def test_what_yolo_leaves_out_is_in_the_account(tmp_path: Path, mine: Path) -> None:
+    run_ingest(tmp_path, "mine")
+    run_validate(tmp_path)
+    folder = tmp_path / "data"
+    catalog = Catalog.load(folder / "ingest" / "catalog", folder / "validate" / "judged")
+    export(catalog, tmp_path / "yolo", "yolo")
+    labels = tmp_path / "yolo" / "labels" / "train"
+    stated = sum(len(p.read_text().splitlines()) for p in (tmp_path / "yolo").rglob("*/*/*.txt"))
+    for name in ("orphan", "scan"):
+        (labels / f"{name}.txt").write_text("0 .5 .5 .1 .1\n0 .5 .5 .2 .2\n")
+    (tmp_path / "yolo" / "images" / "train" / "scan.tif").write_bytes(b"II*\0")
+    run_ingest(tmp_path, "yolo")
+    counts = run_validate(tmp_path, max_quarantined=0.2)
+    assert (counts["images_in"], counts["images_quarantined"]) == (14 + 4 + 4 + 1, 1)
+    assert (counts["boxes_in"], counts["boxes_dropped"]) == (stated + 4, 4)
+    codes = {p["code"] for p in found_problems(tmp_path)}
+    assert {"orphan-label", "unsupported-image"} <= codes
 
 
 def test_files_that_are_not_json_are_all_named(tmp_path: Path, mine: Path) -> None:

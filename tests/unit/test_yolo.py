@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from frontier.data.formats import Part
-from frontier.data.formats.yolo import Yolo, label_name
+from frontier.data.formats.yolo import Yolo
+from frontier.data.formats.yolo_labels import label_name
 
 NAMES = "names: [cat, dog]\n"
 
@@ -33,6 +34,8 @@ def read(folder: Path, split: str = "train") -> Part:
         whole.images += part.images.to_pylist()
         whole.boxes += part.boxes.to_pylist()
         whole.problems += part.problems
+        whole.refused_images += part.refused_images
+        whole.refused_boxes += part.refused_boxes
     return whole
 
 
@@ -259,6 +262,54 @@ def test_images_without_label_files(mine: Path) -> None:
     assert [p.code for p in read(mine).problems] == ["no-labels"]
 
 
+@pytest.mark.parametrize("place", ["images/train", "train/images", "photos"])
+def test_label_files_without_image_are_named_and_counted(tmp_path: Path, place: str) -> None:
+    write(tmp_path, f"{place}/a.png", "0 .5 .5 .5 .5")
+    label = write(tmp_path, f"{place}/deep/b.png", "0 .5 .5 .5 .5")
+    below = label.parent.relative_to(tmp_path)
+    orphans = [below / "c.txt", below / "d.TXT", below.parent / "b.txt"]
+    for path in orphans:
+        (tmp_path / path).write_text("0 .5 .5 .5 .5\n\n1 .5 .5 .1 .1\n")
+    for name in ("classes.txt", "README.roboflow.txt", "notes.md"):
+        (label.parent / name).write_text("no label\n")
+    (tmp_path / "data.yaml").write_text(f"{NAMES}train: {place}\n")
+    found = read(tmp_path)
+    named = [(p.code, p.severity, p.where) for p in found.problems]
+    assert sorted(named) == sorted(("orphan-label", "warning", str(path)) for path in orphans)
+    assert (len(found.images), len(found.boxes), found.refused_boxes) == (2, 2, 6)
+    assert {tmp_path / path for path in orphans} < {*Yolo().annotations(tmp_path, "train")}
+
+
+def test_suffixes_are_read_in_either_case(mine: Path) -> None:
+    (mine / "labels/train/a.txt").rename(mine / "labels/train/a.TXT")
+    (mine / "images/train/a.png").rename(mine / "images/train/a.PNG")
+    found = read(mine)
+    assert (found.problems, len(found.images), len(found.boxes)) == ([], 2, 3)
+    assert mine / "labels/train/a.TXT" in Yolo().annotations(mine, "train")
+
+
+def test_images_of_an_unsupported_kind_are_named_and_counted(mine: Path) -> None:
+    for suffix in ("tif", "GIF"):
+        Image.new("RGB", (9, 9)).save(mine / f"images/train/c-{suffix}.{suffix}")
+        (mine / f"labels/train/c-{suffix}.txt").write_text("0 .5 .5 .5 .5\n0 .5 .5 .1 .1\n")
+    found = read(mine)
+    named = [p.where for p in found.problems if p.code == "unsupported-image"]
+    assert sorted(named) == ["images/train/c-GIF.GIF", "images/train/c-tif.tif"]
+    assert {p.severity for p in found.problems} == {"warning"}
+    assert (len(found.images), len(found.boxes), found.refused_boxes) == (4, 3, 4)
+
+
+def test_folders_that_are_not_entered_are_named(mine: Path) -> None:
+    (mine / "images/train/more").symlink_to(mine / "images/train")
+    (mine / "images/train/out").symlink_to("/etc")
+    found = read(mine)
+    assert [(p.code, p.where) for p in found.problems] == [
+        ("unsafe-path", "images/train/more"),
+        ("unsafe-path", "images/train/out"),
+    ]
+    assert len(found.images) == 2
+
+
 BAD_LINES = {
     "four numbers": ("0 .5 .5 .5", "missing-field"),
     "a class only": ("1", "missing-field"),
@@ -356,6 +407,7 @@ def test_images_that_cannot_be_named_are_refused(
     found = read(mine)
     assert [p.code for p in found.problems] in (["unsafe-path"], ["not-text"])
     assert [image["file_name"] for image in found.images] == ["images/train/b.png"]
+    assert (found.refused_images, found.refused_boxes) == (1, 2)
 
 
 BAD_CONFIGS: dict[str, tuple[Any, list[str]]] = {

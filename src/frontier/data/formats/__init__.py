@@ -27,6 +27,11 @@ SUFFIXES = (
     ".bmp",
     ".dib",
 )  # of image files, in lower case
+UNSUPPORTED = (
+    *(".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".mpo", ".ppm", ".pgm"),
+    *(".tga", ".dng"),
+)  # of images that are not read, but not passed over either
+IMAGE_SUFFIXES = (*SUFFIXES, *UNSUPPORTED)
 
 
 class Problem(NamedTuple):
@@ -39,6 +44,13 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message} ({self.code})"
+
+
+def unsupported(name: str) -> Iterator[Problem]:
+    """The problem of an image file of a kind that is not read."""
+    if name.lower().endswith(UNSUPPORTED):
+        text = "images of this kind are not read; save it as JPEG or PNG"
+        yield Problem("unsupported-image", "warning", ascii(name)[1:-1][:200], text)
 
 
 class ImageRecord(NamedTuple):

@@ -22,9 +22,10 @@ from frontier.files import safe_join
 
 
 class Refused(NamedTuple):
-    """So many box records are left out; problems beside it say why."""
+    """So many records are left out; problems beside it say why."""
 
     boxes: int = 1
+    images: int = 0
 
 
 Record = ImageRecord | BoxRecord | Problem | Refused
@@ -51,19 +52,19 @@ def parts(records: Iterable[Record], classes: Mapping[int, str]) -> Iterator[Par
     images: list[ImageRecord] = []
     boxes: list[BoxRecord] = []
     problems: list[Problem] = []
-    refused = 0
+    refused = Refused(0)
     for record in records:
         if isinstance(record, BoxRecord):
             boxes.append(record)
         elif isinstance(record, ImageRecord):
             images.append(record)
         elif isinstance(record, Refused):
-            refused += record.boxes
+            refused = Refused(refused.boxes + record.boxes, refused.images + record.images)
         else:
             problems.append(record)
         if len(images) == PART_IMAGES or len(boxes) + len(problems) == PART_RECORDS:
             yield _part(classes, images, boxes, problems, refused)
-            images, boxes, problems, refused = [], [], [], 0
+            images, boxes, problems, refused = [], [], [], Refused(0)
     yield _part(classes, images, boxes, problems, refused)
 
 
@@ -72,10 +73,16 @@ def _part(
     images: list[ImageRecord],
     boxes: list[BoxRecord],
     problems: list[Problem],
-    refused: int,
+    refused: Refused,
 ) -> Part:
-    tables = image_table(images), box_table(boxes)
-    return Part(dict(classes), *tables, problems, refused_boxes=refused)
+    return Part(
+        dict(classes),
+        image_table(images),
+        box_table(boxes),
+        problems,
+        refused_images=refused.images,
+        refused_boxes=refused.boxes,
+    )
 
 
 def inside(root: Path, name: str) -> Path:
@@ -132,6 +139,24 @@ def is_file(root: Path, name: str) -> bool:
     with contextlib.suppress(Fault):
         return regular_file(root, name).is_file()
     return False
+
+
+def files_below(root: Path, place: str, suffixes: tuple[str, ...]) -> Iterator[str | Problem]:
+    """Files below a folder whose names end so, in either case, relative to `root`, sorted; and
+    folders that cannot be entered, or are not because they are links."""
+    errors: list[OSError] = []
+    for parent, folders, files in os.walk(root / place, onerror=errors.append):
+        below = PurePosixPath(Path(parent).relative_to(root))
+        folders.sort()
+        for name in sorted(file for file in files if file.lower().endswith(suffixes)):
+            yield str(below / name)
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                text = "a folder behind a link is not entered; put the folder itself there"
+                yield Fault("unsafe-path", text).at(str(below / name))
+    for error in errors:
+        where = str(PurePosixPath(error.filename).relative_to(root))
+        yield Fault("missing-file", f"cannot be entered: {error.strerror}").at(where)
 
 
 def lines(root: Path, name: str) -> Iterator[tuple[int, str]]:

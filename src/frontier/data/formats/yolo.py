@@ -1,24 +1,31 @@
-"""YOLO text labels: a file per image, a line per object, in shares of the image's sides.
+"""YOLO text labels: a file per image, a line per object, in shares of the image's sides."""
 
-The label file of an image has its path, with the last `images` in it turned to `labels`.
-"""
-
-import os
+import contextlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from frontier.data.formats import SPLITS, SUFFIXES, BoxRecord, ImageRecord, Part, Problem
+from frontier.data.formats import (
+    IMAGE_SUFFIXES,
+    SPLITS,
+    BoxRecord,
+    ImageRecord,
+    Part,
+    Problem,
+    unsupported,
+)
 from frontier.data.formats.headers import upright_size
 from frontier.data.formats.reading import (
     Fault,
     Record,
     Refused,
+    files_below,
     inside,
     is_file,
     lines,
     parts,
     regular_file,
 )
+from frontier.data.formats.yolo_labels import count, label_file, orphan, orphans
 from frontier.data.formats.yolo_layout import Layout
 from frontier.data.formats.yolo_line import parse
 
@@ -36,7 +43,8 @@ class Yolo:
         layout = Layout(folder)
         places = layout.places.get(split, [])
         images = (name for name in _images(layout, split) if isinstance(name, str))
-        names = {layout.config, *places, *map(label_name, images)}
+        labels = (label_file(folder, name) for name in images)
+        names = {layout.config, *places, *labels, *_orphans(layout, split)}
         return sorted(folder / name for name in names if is_file(folder, name))
 
     def image_root(self, folder: Path) -> Path:
@@ -47,22 +55,13 @@ class Yolo:
         return parts(_records(folder, split, layout), layout.names)
 
 
-def label_name(image: str) -> str:
-    """The label file of an image, both relative to the dataset's folder."""
-    path = PurePosixPath(image)
-    folders = list(path.parent.parts)
-    if "images" in folders:
-        folders[-1 - folders[::-1].index("images")] = "labels"
-    return str(PurePosixPath(*folders, f"{path.stem}.txt"))
-
-
 def _records(folder: Path, split: str, layout: Layout) -> Iterator[Record]:
     if split == next(iter(layout.places), None):
         yield from layout.problems
     if not layout.names:  # that is one of the problems; each box would be of an unknown class
         return
     names = (name for name in _images(layout, split) if isinstance(name, str))
-    labelled = any(is_file(folder, label_name(name)) for name in names)
+    labelled = any(is_file(folder, label_file(folder, name)) for name in names)
     image_id = 0
     for name in _images(layout, split):
         if isinstance(name, Problem):
@@ -73,6 +72,8 @@ def _records(folder: Path, split: str, layout: Layout) -> Iterator[Record]:
     if image_id and not labelled:
         text = "no image has a label file: that of images/train/a.jpg is labels/train/a.txt"
         yield Problem("no-labels", "warning", split, text)
+    for label in _orphans(layout, split):
+        yield from orphan(folder, label)
 
 
 def _images(layout: Layout, split: str) -> Iterator[str | Problem]:
@@ -80,9 +81,8 @@ def _images(layout: Layout, split: str) -> Iterator[str | Problem]:
     folder = layout.folder
     for place in layout.places.get(split, []):
         try:
-            path = inside(folder, place)
-            if path.is_dir():
-                yield from _below(folder, path)
+            if inside(folder, place).is_dir():
+                yield from files_below(folder, place, IMAGE_SUFFIXES)
             else:
                 for _, text in lines(folder, place):
                     yield layout.paths.listed(place, text)
@@ -90,21 +90,23 @@ def _images(layout: Layout, split: str) -> Iterator[str | Problem]:
             yield fault.at(place)
 
 
-def _below(folder: Path, place: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(place):
-        folders.sort()
-        for file in sorted(files):
-            if file.lower().endswith(SUFFIXES):
-                yield Path(parent, file).relative_to(folder).as_posix()
+def _orphans(layout: Layout, split: str) -> Iterator[str]:
+    """Of folders; what a list does not name is left out on purpose."""
+    for place in layout.places.get(split, []):
+        with contextlib.suppress(Fault):  # told with the images
+            if inside(layout.folder, place).is_dir():
+                yield from orphans(layout.folder, place)
 
 
 def _image(folder: Path, name: str, image_id: int, labelled: bool) -> Iterator[Record]:
-    label, size = label_name(name), (0, 0)
+    label, size = label_file(folder, name), (0, 0)
+    yield from unsupported(name)
     try:
         size = upright_size(inside(folder, name))
     except Fault as fault:
         if fault.code != "missing-file":  # `ingest` says so of every format
             yield fault.at(name)
+            yield Refused(count(folder, label), images=1)
             return
     try:
         regular_file(folder, label)

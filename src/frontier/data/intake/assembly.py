@@ -17,7 +17,15 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from frontier.data.catalog import IMAGES, CatalogWriter
-from frontier.data.formats import SPLITS, Format, ImageRecord, Part, Problem, image_table
+from frontier.data.formats import (
+    SPLITS,
+    Format,
+    ImageRecord,
+    Part,
+    Problem,
+    image_table,
+    unsupported,
+)
 from frontier.data.formats.records import is_text
 from frontier.data.intake import scenes
 from frontier.data.intake.classes import number_classes
@@ -26,6 +34,7 @@ from frontier.data.intake.placing import in_order, place_boxes
 from frontier.data.intake.probing import probe_shard
 from frontier.data.intake.source import image_names
 from frontier.data.intake.spool import Spool, chunks
+from frontier.data.intake.unlisted import unlisted
 from frontier.data.workers import run
 from frontier.errors import UsageError
 from frontier.files import safe_join, write_json
@@ -91,6 +100,8 @@ def assemble(
         gathered = list(_gather(source, work, problems))
     classes = number_classes(gathered, source.form.ids_given, problems)
     look = _look(source, gathered, work, params, workers, seed, problems)
+    if not problems.critical:  # else a record that should name a file may be among the faults
+        problems.add(_unlisted(source, gathered))
     pa.parquet.write_table(look.pairs, folder / "pairs.parquet")
     writer = CatalogWriter(folder)
     start = 0
@@ -161,7 +172,8 @@ def _unlabelled(folder: Path) -> Iterator[Part]:
             Problem("not-text", "critical", f"{UNLABELLED} {ascii(name)[:200]}", text)
             for name in names
             if not is_text(name)
-        ],
+        ]
+        + [problem for name in names for problem in unsupported(name)],
     )
 
 
@@ -196,6 +208,18 @@ def _names(probed: list[Spool], pattern: str | None) -> list[str]:
     """File names where they tell scenes apart; there may be millions."""
     tables = (table for spool in probed for table in spool.tables()) if pattern else ()
     return [name for table in tables for name in table["file_name"].to_pylist()]
+
+
+def _unlisted(source: Source, gathered: list[Gathered]) -> Iterator[Problem]:
+    """One problem for all image files that no record names."""
+    root = source.form.image_root(source.folder)
+    labelled = (own for own in gathered if own.split != UNLABELLED)
+    names = (t["file_name"].to_pylist() for own in labelled for t in own.image_tables())
+    rest = unlisted(root, names, source.unlabelled)
+    if first := next(rest, None):
+        count = 1 + sum(1 for _ in rest)
+        text = f"{count} image files are in no record, such as {ascii(first)[:200]}; not used"
+        yield Problem("unlisted-image", "warning", source.name, text)
 
 
 def _probe(

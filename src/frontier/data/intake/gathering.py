@@ -26,12 +26,14 @@ class Problems:
 
     def __init__(self, path: Path) -> None:
         self.counts: Counter[str] = Counter()
+        self.critical = 0
         self._writer = pa.parquet.ParquetWriter(path, PROBLEMS)
 
     def add(self, problems: Iterable[Problem]) -> None:
         rows = list(problems)
         if rows:
             self.counts.update(row.code for row in rows)
+            self.critical += sum(row.severity == "critical" for row in rows)
             columns = [list(column) for column in zip(*rows, strict=True)]
             self._writer.write_table(pa.table(columns, schema=PROBLEMS))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from frontier.data.formats import SUFFIXES, Format
+from frontier.data.formats import IMAGE_SUFFIXES, UNSUPPORTED, Format
 from frontier.data.formats.coco import Coco
 from frontier.data.formats.objects365 import Objects365
 from frontier.data.formats.voc import Voc
@@ -81,8 +81,10 @@ def _described(folder: Path, path: str, form: str) -> dict[str, Any]:
     splits = found.splits(folder)
     images = list(_images(found.image_root(folder)))
     problems = [] if "train" in splits else [f"{path}: no train split; {found.layout}"]
-    if not images:
-        problems.append(f"{path}: no image in {found.image_root(folder).relative_to(folder)}/")
+    if all(name.lower().endswith(UNSUPPORTED) for name, _, _ in images):
+        below = found.image_root(folder).relative_to(folder)
+        kinds = f" that is read; {images[0][0]} should be JPEG or PNG" if images else ""
+        problems.append(f"{path}: no image in {below}/{kinds}")
     if problems:
         raise UsageError("\n".join(problems))
     annotations = {split: _digest(folder, found.annotations(folder, split)) for split in splits}
@@ -107,7 +109,7 @@ def _images(folder: Path) -> Iterator[tuple[str, int, int]]:
     for parent, folders, files in os.walk(folder):
         folders.sort()
         for file in sorted(files):
-            if file.lower().endswith(SUFFIXES):
+            if file.lower().endswith(IMAGE_SUFFIXES):
                 path = Path(parent, file)
                 facts = path.lstat()
                 yield path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns

@@ -19,7 +19,7 @@ FAULTS = (
 REMARKS = (
     *("missing-size", "wrong-size", "file-name", "no-label-file", "no-labels"),
     *("unreadable-size", "moved-path", "split-made", "crowded-hashes", "many-duplicates"),
-    *("missing-split",),
+    *("missing-split", "unsupported-image", "orphan-label", "unlisted-image"),
 )
 # of usable image files, as `probing` notes them
 NOTES = ("wrong-extension", "exif-rotated", "cmyk", "sixteen-bit", "alpha", "animated")

@@ -1,0 +1,77 @@
+"""Which label file belongs to which image, and the label files that belong to none.
+
+The label file of an image has its path, with the last `images` in it turned to `labels`.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from frontier.data.formats import IMAGE_SUFFIXES
+from frontier.data.formats.reading import Fault, Record, Refused, inside, is_file, lines
+
+OTHER_TEXTS = ("classes.txt", "labels.txt", "readme.txt", "train.txt", "val.txt", "test.txt")
+
+
+def label_name(image: str) -> str:
+    """The label file of an image, both relative to the dataset's folder."""
+    path = PurePosixPath(_text(image))
+    folders = list(path.parent.parts)
+    if "images" in folders:
+        folders[-1 - folders[::-1].index("images")] = "labels"
+    return str(PurePosixPath(*folders, f"{path.stem}.txt"))
+
+
+def label_file(folder: Path, image: str) -> str:
+    """The label file of an image as it is spelt; `label_name` where there is none."""
+    name = label_name(image)
+    upper = f"{name.removesuffix('.txt')}.TXT"
+    return upper if not is_file(folder, name) and is_file(folder, upper) else name
+
+
+def orphans(folder: Path, place: str) -> Iterator[str]:
+    """Label files for images below a place that are not there, sorted."""
+    labels = str(PurePosixPath(label_name(f"{place}/a")).parent)
+    with contextlib.suppress(Fault):  # that they cannot be opened is said of each image's own
+        for parent, folders, files in os.walk(inside(folder, labels)):
+            folders.sort()
+            texts = [file for file in sorted(files) if _is_label(file)]
+            below = Path(parent).relative_to(folder / labels)
+            stems = _stems(folder / place / below) if texts else set()
+            own = (text for text in texts if PurePosixPath(text).stem not in stems)
+            yield from ((PurePosixPath(labels) / below / text).as_posix() for text in own)
+
+
+def _is_label(file: str) -> bool:
+    name = file.lower()
+    return name.endswith(".txt") and not name.startswith("readme.") and name not in OTHER_TEXTS
+
+
+def _stems(folder: Path) -> set[str]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = (entry.name for entry in entries)
+        return {PurePosixPath(_text(n)).stem for n in names if n.lower().endswith(IMAGE_SUFFIXES)}
+    return set()
+
+
+def _text(name: str) -> str:
+    """Without bytes that are no UTF-8: an image with such is refused, but it has its label."""
+    return name.encode(errors="ignore").decode()
+
+
+def orphan(folder: Path, label: str) -> Iterator[Record]:
+    """What is said of a label file without image, and how many boxes go with it."""
+    boxes = count(folder, label)
+    yield Refused(boxes)
+    text = f"there is no image of this name; the {boxes} boxes in it are left out"
+    yield Fault("orphan-label", text).at(label, "warning")
+
+
+def count(folder: Path, label: str) -> int:
+    """How many boxes a label file states, or its readable part."""
+    boxes = 0
+    with contextlib.suppress(Fault):
+        for _ in lines(folder, label):
+            boxes += 1
+    return boxes

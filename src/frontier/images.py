@@ -61,24 +61,28 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     return decode(read_bytes(path), path.name, max_pixels)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, name: str = "") -> bytes:
     """The bytes of a regular file.
+
+    Args:
+        name: what to call it in messages; its own name if that is empty.
 
     Raises:
         ImageError: missing, unreadable or too large; never blocks on a pipe or device.
     """
+    name = (name or path.name)[:200]
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
-            raise ImageError("unreadable", f"{path.name}: not a regular file")
+            raise ImageError("unreadable", f"{name}: not a regular file")
         if facts.st_size > MAX_BYTES:
             size = f"{facts.st_size} bytes"
-            raise ImageError("too-large", f"{path.name}: {size} is above {MAX_BYTES} bytes")
+            raise ImageError("too-large", f"{name}: {size} is above {MAX_BYTES} bytes")
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageError("missing", f"{path.name}: no such file") from None
+        raise ImageError("missing", f"{name}: no such file") from None
     except OSError as error:
-        raise ImageError("unreadable", f"{path.name[:200]}: {error.strerror}") from None
+        raise ImageError("unreadable", f"{name}: {error.strerror}") from None
 
 
 def decode(content: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -127,7 +127,9 @@ def test_data_docs_need_no_network(tmp_path: Path, mine: Path) -> None:
 def test_a_truncated_image_is_quarantined_and_the_run_goes_on(tmp_path: Path, mine: Path) -> None:
     victim = mine / "images" / "train_00003.jpg"
     victim.write_bytes(victim.read_bytes()[:-800])
-    assert run_ingest(tmp_path, "mine")["unreadable"] == 1
+    assert run_ingest(tmp_path, "mine/annotations/instances_train.json")["unreadable"] == 1
+    (problem,) = found_problems(tmp_path)
+    assert problem["message"].startswith("images/train_00003.jpg: ")
     counts = run_validate(tmp_path)
     assert counts["images_quarantined"] == 1
     verdict = read_json(tmp_path / "data" / "validate" / "judged" / "verdict.json")

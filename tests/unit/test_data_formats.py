@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from frontier.data.formats import Part, Problem, records, stream
+from frontier.data.formats import Part, Problem, records, stream, whereabouts
 from frontier.data.formats.coco import Coco
 from frontier.data.formats.objects365 import Objects365
 
@@ -280,6 +280,16 @@ def test_infinity_as_python_writes_it(tmp_path: Path) -> None:
         ("annotations/train.json", "images/train"),
         ("train/_annotations.coco.json", "train"),
         ("annotations/instances_train.json", ""),
+        ("annotations/instances_default.json", "images"),
+        ("annotations/annotations.json", "images/train"),
+        ("annotations.json", "images"),
+        ("_annotations.coco.json", ""),
+        ("train.json", "images"),
+        ("train2017.json", "train2017"),
+        ("result.json", "images"),
+        ("labels.json", "data"),
+        ("train/labels.json", "train/data"),
+        ("train/_annotations.coco.json", "train/images"),
     ],
 )
 def test_coco_finds_its_images(tmp_path: Path, annotations: str, images: str) -> None:
@@ -310,17 +320,49 @@ def test_coco_takes_names_that_are_spelt_out_where_they_lie_inside(tmp_path: Pat
     assert [row["file_name"] for row in rows] == ["1.jpg", str(tmp_path / "2.jpg")]
 
 
-@pytest.mark.parametrize("place", ["", "train", "images/v2"])
-def test_objects365_finds_its_patches(tmp_path: Path, place: str) -> None:
+def test_coco_takes_names_from_the_datasets_folder(tmp_path: Path) -> None:
+    content = sound()
+    for image in content["images"]:
+        image["file_name"] = f"images/deep/{image['file_name']}"
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    (tmp_path / "images" / "deep" / "2.jpg").touch()  # that the first is gone says nothing
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    rows = [row for part in Coco().read(tmp_path, "train") for row in part.images.to_pylist()]
+    assert [row["file_name"] for row in rows] == ["images/deep/1.jpg", "deep/2.jpg"]
+
+
+def test_where_images_lie_is_not_sought_for_ever(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(whereabouts, "TRIED", 3)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "4.jpg").touch()
+    for count, expected in ((3, "train/4.jpg"), (4, "4.jpg")):
+        place = whereabouts.placing(tmp_path, [str, "train/{}".format])
+        assert [place("gone.jpg") for _ in range(count - 1)] == ["gone.jpg"] * (count - 1)
+        assert place("4.jpg") == expected
+
+
+OBJECTS365 = {
+    "zhiyuan_objv2_train.json": ["", "train", "images/v2", "images/train", "train/images/v2"],
+    "annotations/zhiyuan_objv2_train.json": ["train", "images/train", "images/v2"],
+    "train/zhiyuan_objv2_train.json": ["train", "train/images/v2"],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "place"), [(file, place) for file, places in OBJECTS365.items() for place in places]
+)
+def test_objects365_finds_its_patches(tmp_path: Path, file: str, place: str) -> None:
     content = sound()
     for i, image in enumerate(content["images"]):
         image["file_name"] = f"images/v2/patch{i}/objects365_v2_0000000{i}.jpg"
         path = tmp_path / place / f"patch{i}" / f"objects365_v2_0000000{i}.jpg"
         path.parent.mkdir(parents=True)
         path.touch()
-    (tmp_path / "zhiyuan_objv2_train.json").write_text(json.dumps(content))
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(json.dumps(content))
     form = Objects365()
     assert form.splits(tmp_path) == ["train"]
+    assert form.index(tmp_path) == [tmp_path / file]
     assert Coco().splits(tmp_path) == []
     rows = [row for part in form.read(tmp_path, "train") for row in part.images.to_pylist()]
     assert len(rows) == 2

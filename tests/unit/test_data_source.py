@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from frontier.data.intake.source import describe_source
+from frontier.data.intake.source import dataset_folder, describe_source
 from frontier.errors import UsageError
 
 
@@ -30,6 +30,38 @@ def test_a_folder_is_listed_without_being_read(tmp_path: Path) -> None:
     assert describe_source("mine", None, tmp_path) == described
     (folder / "images" / "b.jpg").write_bytes(b"longer than before")
     assert describe_source("mine", None, tmp_path) != described
+
+
+@pytest.mark.parametrize(
+    "index", ["annotations/instances_train.json", "zhiyuan_objv2_train.json", "mine.yaml"]
+)
+def test_a_dataset_is_given_by_its_file_too(tmp_path: Path, index: str) -> None:
+    folder = tmp_path / "mine"
+    file = folder / index
+    file.parent.mkdir(parents=True)
+    file.write_text("names: [a]")
+    for name in ("images/train/a.jpg", "labels/train/a.txt"):
+        (folder / name).parent.mkdir(parents=True)
+        if index == "mine.yaml" or name.startswith("images"):
+            (folder / name).touch()
+    if index != "mine.yaml":
+        (folder / "labels" / "train").rmdir()
+    assert dataset_folder(tmp_path, f"mine/{index}") == "mine"
+    assert dataset_folder(folder, index) == "."
+    assert dataset_folder(tmp_path, "mine") == "mine"
+    whole = describe_source("mine", None, tmp_path)
+    assert describe_source(f"mine/{index}", None, tmp_path) == whole | {"path": f"mine/{index}"}
+    (folder / "other.json").touch()
+    with pytest.raises(UsageError, match=r"other\.json: belongs to no dataset; give a folder"):
+        dataset_folder(tmp_path, "mine/other.json")
+
+
+def test_images_that_are_not_read_are_no_images(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "mine")
+    for path in (folder / "images").rglob("*.*"):
+        path.rename(path.with_suffix(".TIF"))
+    with pytest.raises(UsageError, match=r"mine: no image in images/ that is read; a\.TIF should"):
+        describe_source("mine", None, tmp_path)
 
 
 def test_unlabelled_images_are_part_of_it(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def read(folder: Path, split: str = "train") -> Part:
         whole.images += part.images.to_pylist()
         whole.boxes += part.boxes.to_pylist()
         whole.problems += part.problems
+        whole.refused_images += part.refused_images
     return whole
 
 
@@ -344,7 +345,76 @@ def test_each_bad_place_has_its_code(
     assert [p.code for p in found.problems] == [code]
     assert found.problems[0].where.endswith(where)
     assert [image["file_name"] for image in found.images] == ["JPEGImages/a.jpg"]
+    assert found.refused_images == (not where.endswith("train.txt"))
     assert Voc().annotations(tmp_path, "train")
+
+
+LAYOUTS = {
+    "Kaggle's": ("annotations/{}.xml", "images/{}.jpg"),
+    "half of VOC's": ("Annotations/{}.xml", "images/{}.jpg"),
+    "flat": ("{}.xml", "{}.jpg"),
+    "flat train": ("train/{}.xml", "train/{}.jpg"),
+    "train": ("train/annotations/{}.xml", "train/images/{}.jpg"),
+    "upper case": ("Annotations/{}.XML", "JPEGImages/{}.JPG"),
+    "deep": ("Annotations/deep/{}.xml", "JPEGImages/deep/{}.jpg"),
+    "deep beside flat": ("Annotations/deep/er/{}.xml", "JPEGImages/{}.jpg"),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_layouts(tmp_path: Path, kind: str) -> None:
+    patterns = LAYOUTS[kind]
+    for stem in ("a", "my dog 1"):
+        for pattern in patterns:
+            path = tmp_path / pattern.format(stem)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(sheet(stem, thing(1, 1, 9, 9)))
+    assert Voc().splits(tmp_path) == ["train"]
+    found = read(tmp_path)
+    assert {p.code for p in found.problems} <= ({"file-name"} if kind == "upper case" else set())
+    files = [patterns[1].format(stem) for stem in ("a", "my dog 1")]
+    assert sorted(image["file_name"] for image in found.images) == files
+    assert len(found.boxes) == 2
+    sheets = [tmp_path / patterns[0].format(stem) for stem in ("a", "my dog 1")]
+    assert Voc().annotations(tmp_path, "train") == sheets
+
+
+def test_splits_in_folders_of_their_own(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.jpg").touch()
+        (tmp_path / split / "a.xml").write_text(sheet("a", thing(1, 1, 9, 9)))
+    assert Voc().splits(tmp_path) == ["train", "val", "test"]
+    names = [read(tmp_path, split).images[0]["file_name"] for split in ("train", "val", "test")]
+    assert names == ["train/a.jpg", "valid/a.jpg", "test/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("stem", "row"),
+    [
+        ("my dog 1", "my dog 1"),
+        ("my dog 1", "my dog 1  -1"),
+        ("my dog", "my dog 0"),
+        ("my dog", "my dog.jpg 1"),
+        ("a.b", "a.b"),
+        ("a.b", "a.b.PNG"),
+        ("a", "a.jpg"),
+        ("deep/a", "deep/a.jpg  1"),
+        ("1", "1 1"),
+    ],
+)
+def test_what_a_list_names(tmp_path: Path, stem: str, row: str) -> None:
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+    (tmp_path / "Annotations" / f"{stem}.xml").write_text(sheet(stem))
+    (tmp_path / "JPEGImages" / f"{stem}.jpg").touch()
+    listed(tmp_path, "train", row)
+    found = read(tmp_path)
+    assert found.problems == []
+    assert [image["file_name"] for image in found.images] == [f"JPEGImages/{stem}.jpg"]
+    listed(tmp_path, "train", "my cat -1")
+    (problem,) = read(tmp_path).problems
+    assert "Annotations/my cat.xml" in problem.message
 
 
 def test_no_damage_goes_unnamed(tmp_path: Path) -> None:

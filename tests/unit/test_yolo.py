@@ -158,6 +158,21 @@ def test_folders_alone_make_splits(tmp_path: Path) -> None:
     assert [p.code for p in read(tmp_path).problems] == ["missing-file"]
 
 
+def test_a_dataset_without_splits_is_all_train(tmp_path: Path) -> None:
+    write(tmp_path, "images/a.png", "0 .5 .5 .1 .1")
+    write(tmp_path, "images/deep/b.png", "0 .5 .5 .1 .1")
+    assert Yolo().splits(tmp_path) == []  # without a data.yaml it may be of any kind
+    (tmp_path / "data.yaml").write_text(NAMES)
+    assert Yolo().splits(tmp_path) == ["train"]
+    assert Yolo().index(tmp_path) == [tmp_path / "data.yaml"]
+    assert (found_names(tmp_path), len(read(tmp_path).boxes)) == (
+        ["images/a.png", "images/deep/b.png"],
+        2,
+    )
+    write(tmp_path, "images/val/a.png")  # which of the others are train?
+    assert Yolo().splits(tmp_path) == ["val"]
+
+
 def test_a_list_of_images(mine: Path) -> None:
     (mine / "data.yaml").write_text(f"{NAMES}train: lists/some.txt\n")
     (mine / "lists").mkdir()

@@ -6,7 +6,7 @@ from pathlib import Path
 from frontier import tracking
 from frontier.data.generated import synthetic
 from frontier.data.intake.assembly import Source, assemble
-from frontier.data.intake.source import FORMATS, SYNTHETIC, find_format
+from frontier.data.intake.source import FORMATS, SYNTHETIC, dataset_folder, find_format
 from frontier.params import Ingest, Run, Section, Workers
 from frontier.stages import Inputs
 
@@ -38,7 +38,8 @@ def _assembled(source: Source, folder: Path, params: Params) -> dict[str, float]
 
 
 def _main_source(params: Ingest, root: Path, out: Path) -> Source:
-    folder, recorded, wanted = root / params.source, params.source, params.format
+    recorded, wanted = dataset_folder(root, params.source), params.format
+    folder = root / recorded
     unlabelled, unlabelled_root = params.unlabelled, params.unlabelled
     if params.source == SYNTHETIC:
         folder, recorded, wanted = out / SYNTHETIC, f"{OUT}/{SYNTHETIC}", "coco"

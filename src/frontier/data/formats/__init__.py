@@ -155,6 +155,10 @@ class Format(Protocol):
         """
         ...
 
+    def index(self, folder: Path) -> list[Path]:
+        """The files by which the dataset may be given instead of by its folder."""
+        ...
+
     def annotations(self, folder: Path, split: str) -> list[Path]:
         """Every file that the labels of a split depend on, sorted."""
         ...

@@ -4,40 +4,65 @@ Reference: the "Object Detection" section of the COCO data format.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from frontier.data.formats import SPLITS, Part
-from frontier.data.formats.reading import roots, within
-from frontier.data.formats.records import Place, Records
+from frontier.data.formats.records import Records
+from frontier.data.formats.whereabouts import Place, placing
 
-OTHER_NAMES = {"val": ("valid",), "train": (), "test": ()}
+OTHER_NAMES = {"val": ("valid", "validation"), "train": (), "test": ()}
 YEARS = ("", "2017", "2014")
+FILES = (  # of a split
+    "annotations/instances_{name}.json",
+    "annotations/{name}.json",
+    "{name}/_annotations.coco.json",
+    "{name}/labels.json",
+    "{name}.json",
+    "instances_{name}.json",
+)
+WHOLE = (  # where there are no splits: CVAT, Roboflow, FiftyOne, Label Studio
+    "annotations/instances_default.json",
+    "annotations/annotations.json",
+    "instances_default.json",
+    "annotations.json",
+    "_annotations.coco.json",
+    "labels.json",
+    "result.json",
+)
+IMAGE_ROOTS = (("images", ""), ("data", "labels.json"))  # and what must lie beside the folder
+FOLDERS = ("{name}", "{name}/data", "{name}/images")  # below the image root
 
 
 class Coco:
-    """`images/` and `annotations/instances_<split>.json`, with or without a year.
-
-    Also `annotations/<split>.json`, and `<split>/_annotations.coco.json` beside its images.
-    """
+    """`images/` and `annotations/instances_<split>.json`, with or without a year, and the like."""
 
     name = "coco"
-    layout = "images/ and annotations/instances_{train,val,test}.json"
+    layout = "images/ and " + ", ".join((*FILES, *WHOLE)).replace("{name}", "{train,val,test}")
     ids_given = True
 
     def splits(self, folder: Path) -> list[str]:
         return [split for split in SPLITS if _file(folder, split)]
+
+    def index(self, folder: Path) -> list[Path]:
+        return [file for split in SPLITS for file in self.annotations(folder, split)]
 
     def annotations(self, folder: Path, split: str) -> list[Path]:
         file = _file(folder, split)
         return [file] if file else []
 
     def image_root(self, folder: Path) -> Path:
-        images = folder / "images"
-        return images if images.is_dir() else folder
+        fitting = (
+            folder / images
+            for images, beside in IMAGE_ROOTS
+            if (folder / images).is_dir() and (folder / beside).exists()
+        )
+        return next(fitting, folder)
 
     def read(self, folder: Path, split: str) -> Iterator[Part]:
         (file,) = self.annotations(folder, split)
-        place = _placing(self.image_root(folder), _folders(file, split))
+        root = self.image_root(folder)
+        place = placing(root, _places(root, file, split))
         yield from Records(file, file.relative_to(folder).as_posix(), place).parts()
 
 
@@ -47,34 +72,23 @@ def _names(split: str) -> Iterator[str]:
 
 
 def _file(folder: Path, split: str) -> Path | None:
-    stems = [prefix + name for prefix in ("instances_", "") for name in _names(split)]
-    candidates = [folder / "annotations" / f"{stem}.json" for stem in stems]
-    candidates += [folder / name / "_annotations.coco.json" for name in _names(split)]
-    return next((file for file in candidates if file.is_file()), None)
+    names = [pattern.format(name=name) for pattern in FILES for name in _names(split)]
+    names += WHOLE if split == "train" else ()
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _folders(file: Path, split: str) -> list[str]:
-    """Where a split's images may lie below the image root; first as their names say."""
-    beside = [file.parent.name] if file.name == "_annotations.coco.json" else []
-    return ["", *beside, *_names(split)]
+def _places(root: Path, file: Path, split: str) -> list[Place]:
+    """First as the names say, then from the dataset's folder, then by split."""
+    folders = [pattern.format(name=name) for pattern in FOLDERS for name in _names(split)]
+    if file.parent.parent == root:
+        folders.insert(0, file.parent.name)
+    below = partial(_removed, f"{root.name}/")
+    return [str, below, *(partial(_joined, folder) for folder in folders)]
 
 
-def _placing(root: Path, folders: list[str]) -> Place:
-    """Put file names into the folder where the first that exists is found."""
-    chosen: list[str] = []
-    known = roots(root)
-
-    def place(file_name: str) -> str:
-        file_name = within(known, file_name)
-        if not chosen:
-            chosen[:] = [folder for folder in folders if _lies(root, folder, file_name)][:1]
-        return f"{chosen[0]}/{file_name}" if chosen and chosen[0] else file_name
-
-    return place
+def _removed(prefix: str, file_name: str) -> str:
+    return file_name.removeprefix(prefix)
 
 
-def _lies(root: Path, folder: str, file_name: str) -> bool:
-    try:
-        return (root / folder / file_name).is_file()
-    except (OSError, ValueError):  # too long, or with a NUL: refused later, by name
-        return False
+def _joined(folder: str, file_name: str) -> str:
+    return f"{folder}/{file_name}"

@@ -7,47 +7,57 @@ Reference: Shao et al. 2019, "Objects365: A Large-Scale, High-Quality Dataset fo
 """
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
 from frontier.data.formats import SPLITS, Part
-from frontier.data.formats.records import Place, Records
+from frontier.data.formats.records import Records
+from frontier.data.formats.whereabouts import placing
+
+FILES = (
+    "zhiyuan_objv2_{split}.json",
+    "annotations/zhiyuan_objv2_{split}.json",
+    "{split}/zhiyuan_objv2_{split}.json",
+)
+IMAGES = (  # {name} as the file has it, {patch} its last folder and itself
+    "{name}",
+    "{split}/{patch}",
+    "{split}/{name}",
+    "images/{split}/{patch}",
+    "images/{patch}",
+    "{patch}",
+)
 
 
 class Objects365:
     """Patch folders, 365 categories, ids as in the file."""
 
     name = "objects365"
-    layout = "zhiyuan_objv2_{train,val}.json and images/v2/, {train,val}/ or patch folders"
+    layout = (
+        ", ".join(FILES).replace("{split}", "{train,val}")
+        + " and images/v2/, {train,val}/, images/{train,val}/ or patch folders"
+    )
     ids_given = True
 
     def splits(self, folder: Path) -> list[str]:
-        return [split for split in SPLITS if _file(folder, split).is_file()]
+        return [split for split in SPLITS if self.annotations(folder, split)]
+
+    def index(self, folder: Path) -> list[Path]:
+        return [file for split in SPLITS for file in self.annotations(folder, split)]
 
     def annotations(self, folder: Path, split: str) -> list[Path]:
-        return [_file(folder, split)]
+        files = (folder / pattern.format(split=split) for pattern in FILES)
+        return [file for file in files if file.is_file()][:1]
 
     def image_root(self, folder: Path) -> Path:
         return folder
 
     def read(self, folder: Path, split: str) -> Iterator[Part]:
-        file = _file(folder, split)
-        yield from Records(file, file.name, _placing(folder, split)).parts()
+        (file,) = self.annotations(folder, split)
+        place = placing(folder, [partial(_placed, pattern, split) for pattern in IMAGES])
+        yield from Records(file, file.relative_to(folder).as_posix(), place).parts()
 
 
-def _file(folder: Path, split: str) -> Path:
-    return folder / f"zhiyuan_objv2_{split}.json"
-
-
-def _placing(folder: Path, split: str) -> Place:
-    if (folder / "images").is_dir():
-        return str
-    prefix = split if (folder / split).is_dir() else ""
-    return lambda name: _below(prefix, name)
-
-
-def _below(prefix: str, file_name: str) -> str:
-    """`<patch folder>/<file>` below `prefix`; what may lead outside stays, to be refused."""
-    parts = PurePosixPath(file_name).parts
-    if ".." in parts or file_name.startswith("/"):
-        return file_name
-    return PurePosixPath(prefix, *parts[-2:]).as_posix()
+def _placed(pattern: str, split: str, file_name: str) -> str:
+    patch = "/".join(file_name.split("/")[-2:])
+    return pattern.format(split=split, name=file_name, patch=patch)

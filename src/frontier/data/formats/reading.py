@@ -141,15 +141,23 @@ def is_file(root: Path, name: str) -> bool:
     return False
 
 
-def files_below(root: Path, place: str, suffixes: tuple[str, ...]) -> Iterator[str | Problem]:
-    """Files below a folder whose names end so, in either case, relative to `root`, sorted; and
-    folders that cannot be entered, or are not because they are links."""
+def files_below(
+    root: Path, place: str, suffixes: tuple[str, ...], deep: bool = True
+) -> Iterator[str | Problem]:
+    """Files in a folder whose names end so, in either case, relative to `root`, sorted; and
+    folders that cannot be entered, or are not because they are links.
+
+    Args:
+        deep: those in folders below it too.
+    """
     errors: list[OSError] = []
     for parent, folders, files in os.walk(root / place, onerror=errors.append):
         below = PurePosixPath(Path(parent).relative_to(root))
-        folders.sort()
-        for name in sorted(file for file in files if file.lower().endswith(suffixes)):
-            yield str(below / name)
+        every = sorted([*files, *folders])  # a folder that is named as a file is told as such
+        folders[:] = sorted(folders) if deep else []
+        for name in every:
+            if name.lower().endswith(suffixes):
+                yield str(below / name)
         for name in folders:
             if Path(parent, name).is_symlink():
                 text = "a folder behind a link is not entered; put the folder itself there"

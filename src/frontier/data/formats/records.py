@@ -28,12 +28,11 @@ from frontier.data.formats import (
     pa,
 )
 from frontier.data.formats.stream import BrokenFile, Doubled, Element, elements
+from frontier.data.formats.whereabouts import Place
 
 LISTS = ("categories", "images", "annotations")
 BATCH = 8192  # records turned into columns at once
 INT64_MAX = 2**63 - 1
-
-Place = Callable[[str], str]  # a file name as stated, to one relative to the image root
 
 
 class Records:

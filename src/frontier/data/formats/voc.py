@@ -9,32 +9,39 @@ Reference: Everingham and Winn, "The PASCAL VOC2012 Challenge Development Kit", 
 
 import contextlib
 import itertools
-import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from frontier.data.formats import SPLITS, Part
-from frontier.data.formats.reading import Fault, Record, is_file, lines, parts
-from frontier.data.formats.voc_xml import Annotation, Vocabulary, source
+from frontier.data.formats import SPLITS, Part, Problem
+from frontier.data.formats.reading import Fault, Record, Refused, is_file, parts
+from frontier.data.formats.voc_layout import FOLDERS, kits
+from frontier.data.formats.voc_xml import Annotation, Vocabulary
 
 
 class Voc:
     """Several years below one folder (VOC2007, VOC2012) are read as one dataset."""
 
     name = "voc"
-    layout = "Annotations/*.xml, JPEGImages/ and ImageSets/Main/{train,val,test}.txt"
+    layout = (
+        ", ".join(f"{sheets}/*.xml with {images}/" for sheets, images in FOLDERS if sheets)
+        + " and ImageSets/Main/{train,val,test}.txt, or {train,val,test}/*.xml beside the images"
+    )
     ids_given = False
 
     def splits(self, folder: Path) -> list[str]:
-        found = {split for kit in _kits(folder) for split in _lists(folder, kit)}
+        found = {split for kit in kits(folder) for split in kit.lists(folder)}
         return [split for split in SPLITS if split in found]
+
+    def index(self, folder: Path) -> list[Path]:
+        return []
 
     def annotations(self, folder: Path, split: str) -> list[Path]:
         names: set[str] = set()
-        for kit in _kits(folder):
-            names |= {listing for listing in [_lists(folder, kit).get(split)] if listing}
+        for kit in kits(folder):
+            names |= {listing for listing in [kit.lists(folder).get(split)] if listing}
             with contextlib.suppress(Fault):
-                names |= {source(kit, stem) for stem, _ in _stems(folder, kit, split)}
+                files = kit.files(folder, split)
+                names |= {file[0] for file in files if not isinstance(file, Problem)}
         return sorted(folder / name for name in names if is_file(folder, name))
 
     def image_root(self, folder: Path) -> Path:
@@ -47,47 +54,17 @@ class Voc:
 
 def _records(folder: Path, split: str, vocabulary: Vocabulary) -> Iterator[Record]:
     image_ids = itertools.count(1)
-    for kit in _kits(folder):
+    for kit in kits(folder):
         try:
-            for stem, where in _stems(folder, kit, split):
-                annotation = Annotation(folder, kit, stem, next(image_ids), vocabulary)
+            for file in kit.files(folder, split):
+                if isinstance(file, Problem):
+                    yield file
+                    continue
+                annotation = Annotation(folder, kit, file[0], next(image_ids), vocabulary)
                 try:
                     yield from annotation.records()
                 except Fault as fault:
-                    yield fault.at(where)
+                    yield fault.at(file[1])
+                    yield Refused(0, images=1)
         except Fault as fault:
-            yield fault.at(_lists(folder, kit)[split])
-
-
-def _kits(folder: Path) -> list[PurePosixPath]:
-    """Where development kits lie, relative to the folder."""
-    places = [folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOCdevkit/VOC*"))]
-    return [
-        PurePosixPath(place.relative_to(folder))
-        for place in places
-        if any(_xml_names(place / "Annotations"))
-    ]
-
-
-def _xml_names(folder: Path) -> Iterator[str]:
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        yield from (entry.name for entry in entries if entry.name.endswith(".xml"))
-
-
-def _lists(folder: Path, kit: PurePosixPath) -> dict[str, str]:
-    """The list of names of each split; a kit without lists is all train, without one."""
-    names = {split: f"{kit / 'ImageSets/Main' / split}.txt" for split in (*SPLITS, "trainval")}
-    found = {split: name for split, name in names.items() if (folder / name).is_file()}
-    both = found.pop("trainval", "")
-    return ({"train": both} if both else {}) | found or {"train": ""}
-
-
-def _stems(folder: Path, kit: PurePosixPath, split: str) -> Iterator[tuple[str, str]]:
-    """Each file's name without suffix, and where it is listed."""
-    listing = _lists(folder, kit).get(split)
-    if listing:
-        for number, text in lines(folder, listing):
-            yield text.split()[0], f"{listing}:{number}"
-    elif listing is not None:
-        for name in sorted(_xml_names(folder / kit / "Annotations")):
-            yield name.removesuffix(".xml"), str(kit / "Annotations" / name)
+            yield fault.at(kit.lists(folder)[split])

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from frontier.data.formats import SUFFIXES, BoxRecord, ImageRecord, Problem
+from frontier.data.formats import IMAGE_SUFFIXES, SUFFIXES, BoxRecord, ImageRecord, Problem
 from frontier.data.formats.markup import elements
 from frontier.data.formats.reading import Fault, Record, Refused, is_file, number, regular_file
+from frontier.data.formats.voc_layout import Kit
 
 LARGEST_FILE = 16 << 20  # bytes
 LARGEST_SIDE = 2**31 - 1  # px
@@ -31,20 +32,19 @@ class Vocabulary:
         return category_id
 
 
-def source(kit: PurePosixPath, stem: str) -> str:
-    """The XML file of an image, relative to the dataset's folder."""
-    return f"{kit / 'Annotations' / stem}.xml"
-
-
 class Annotation:
-    """`<kit>/Annotations/<stem>.xml` and the image that it describes."""
+    """The XML file `source` of a kit and the image that it describes."""
 
     def __init__(
-        self, folder: Path, kit: PurePosixPath, stem: str, image_id: int, vocabulary: Vocabulary
+        self, folder: Path, kit: Kit, source: str, image_id: int, vocabulary: Vocabulary
     ) -> None:
-        self.folder, self.images, self.stem = folder, kit / "JPEGImages", stem
-        self.source = source(kit, stem)
+        self.folder, self.images, self.source = folder, kit.images, source
         self.image_id, self.vocabulary = image_id, vocabulary
+        below = PurePosixPath(source)
+        if below.is_relative_to(kit.sheets):
+            below = below.relative_to(kit.sheets)
+        self.own = self.images / below.with_suffix("")  # the image that is named alike
+        self.places = dict.fromkeys([self.images, self.own.parent])
 
     def records(self) -> Iterator[Record]:
         """Boxes, image and faults; of a file that breaks, those of its sound part.
@@ -96,18 +96,18 @@ class Annotation:
         width, height = (_side(fields, key, faults) for key in ("size/width", "size/height"))
         yield from (fault.at(self.source, "warning") for fault in faults)
         given = fields.get("filename", [""])[0].replace("\\", "/")
-        name = str(self.images / (given or f"{self.stem}{SUFFIXES[0]}"))
-        if not is_file(self.folder, name):
-            for own in self._own_images():
-                text = f"<filename> {given[:200]!r} is not in {self.images}; {own} is used"
-                yield Problem("file-name", "warning", self.source, text)
-                name = own
-        yield ImageRecord(self.image_id, name, width, height, self.source, 1)
+        names = [str(place / (given or f"{self.own.name}{SUFFIXES[0]}")) for place in self.places]
+        name = next((name for name in names if is_file(self.folder, name)), "")
+        for own in self._own_images() if not name else ():
+            text = f"<filename> {given[:200]!r} is not in {self.images}; {own} is used"
+            yield Problem("file-name", "warning", self.source, text)
+            name = own
+        yield ImageRecord(self.image_id, name or names[0], width, height, self.source, 1)
 
     def _own_images(self) -> list[str]:
         """The first image that is named as the XML file is, if there is one."""
-        suffixes = [spelt for suffix in SUFFIXES for spelt in (suffix, suffix.upper())]
-        names = (f"{self.images / self.stem}{suffix}" for suffix in suffixes)
+        suffixes = [spelt for suffix in IMAGE_SUFFIXES for spelt in (suffix, suffix.upper())]
+        names = (f"{self.own}{suffix}" for suffix in suffixes)
         return [name for name in names if is_file(self.folder, name)][:1]
 
 

@@ -32,12 +32,19 @@ from frontier.data.formats.yolo_line import parse
 
 class Yolo:
     name = "yolo"
-    layout = "data.yaml with names, images/{train,val,test}/ and labels/{train,val,test}/"
+    layout = (
+        "data.yaml with names, and images/{train,val,test}/ with labels/{train,val,test}/, "
+        "{train,val,test}/images/ with {train,val,test}/labels/, or images/ with labels/"
+    )
     ids_given = True
 
     def splits(self, folder: Path) -> list[str]:
         places = Layout(folder).places
         return [split for split in SPLITS if split in places]
+
+    def index(self, folder: Path) -> list[Path]:
+        layout = Layout(folder)
+        return [folder / layout.config] if layout.places else []
 
     def annotations(self, folder: Path, split: str) -> list[Path]:
         layout = Layout(folder)

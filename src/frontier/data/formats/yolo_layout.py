@@ -14,6 +14,7 @@ from frontier.errors import UsageError
 from frontier.params import load_yaml
 
 KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+UNSPLIT = ("images", "labels")
 CONFIG = "data.yaml"
 LARGEST_CONFIG = 64 << 10  # bytes; 2,500 classes
 DEEPEST = 32  # brackets in brackets, which take the parser the square of their number
@@ -44,6 +45,10 @@ class Layout:
         self.paths = Paths(folder, *self._base(values))
         found = {split: self._places(values, split) for split in KEYS}
         self.places = {split: places for split, places in found.items() if places is not None}
+        # COCO's folder may hold these two as well: only a data.yaml makes them such a dataset
+        unsplit = all((folder / name).is_dir() for name in UNSPLIT)
+        if not self.places and self.names and unsplit:
+            self.places = {"train": list(UNSPLIT[:1])}
 
     def _fault(self, fault: Fault, severity: Severity = "critical") -> None:
         self.problems.append(fault.at(self.config, severity))

@@ -239,7 +239,7 @@ def _probe(
         else:
             results = (_unopened(root, t) for t in chunks(own.image_tables(), OPENED))
         for table, facts in zip(chunks(own.image_tables(), OPENED), results, strict=True):
-            problems.add(_file_faults(own.split, table, facts))
+            problems.add(_file_faults(own.split, _shown(source, root), table, facts))
             spool.append(_completed(table, facts))
     return spool
 
@@ -281,14 +281,21 @@ def _completed(table: Any, facts: Any) -> Any:
     return table.select(PROBED.names)
 
 
-def _file_faults(split: str, table: Any, facts: Any) -> Iterator[Problem]:
+def _shown(source: Source, root: Path) -> str:
+    """What file names are below, as seen from the dataset's folder."""
+    below = root.relative_to(source.folder) if root.is_relative_to(source.folder) else root
+    return "" if below == Path() else f"{below}/"
+
+
+def _file_faults(split: str, below: str, table: Any, facts: Any) -> Iterator[Problem]:
     for row in np.flatnonzero(pa.compute.not_equal(facts["status"], "ok")):
         code, message = facts["status"][row].as_py(), facts["message"][row].as_py()
         where = f"{split} image {table['image_id'][row]}"
         if code == "unsafe-path":
             yield Problem(code, "critical", where, message)
         else:
-            yield Problem(f"image-{code}", "warning", where, message)
+            named = message.startswith(table["file_name"][row].as_py()[:200])
+            yield Problem(f"image-{code}", "warning", where, below + message if named else message)
 
 
 def _write(

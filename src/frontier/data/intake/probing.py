@@ -82,9 +82,9 @@ def probe(root: Path, file_name: str) -> Probe:
     digest = ""
     try:
         path = safe_join(root, file_name)
-        content = read_bytes(path)
+        content = read_bytes(path, file_name)
         digest = hashlib.sha256(content).hexdigest()
-        decoded = decode_image(content, path.name, grey=True)
+        decoded = decode_image(content, file_name[:200], grey=True)
     except UsageError as error:
         return Probe(status="unsafe-path", message=str(error))
     except ImageError as error:

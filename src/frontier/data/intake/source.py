@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from frontier.data.formats import IMAGE_SUFFIXES, UNSUPPORTED, Format
@@ -43,6 +43,21 @@ def find_format(folder: Path, wanted: str, shown: str) -> Format:
     raise UsageError(f"{shown}: no labels found in it; a dataset holds {_all(tried)}")
 
 
+def dataset_folder(root: Path, path: str) -> str:
+    """`path`; of a JSON or YAML file that a dataset is known by, the folder of that dataset.
+
+    Raises:
+        UsageError: a file that is none of those.
+    """
+    file = root / path
+    if not file.is_file():
+        return path
+    for folder in reversed([*PurePosixPath(path).parents][:2]):
+        if any(file in form.index(root / folder) for form in FORMATS.values()):
+            return str(folder)
+    raise UsageError(f"{path}: belongs to no dataset; give a folder that holds {_all()}")
+
+
 def _all(formats: Any = None) -> str:
     return "; or ".join(f"{form.layout} ({form.name})" for form in formats or FORMATS.values())
 
@@ -53,7 +68,7 @@ def describe_source(
     """Annotation SHA-256, and path, size and mtime of each image; reads no image.
 
     Args:
-        path: `synthetic` or a folder of one of `FORMATS`, relative to `root`.
+        path: `synthetic`, a folder of one of `FORMATS` or its `index`, relative to `root`.
         unlabelled: a folder of images without labels, or None.
         form: the folder's format, or `auto`.
 
@@ -64,7 +79,7 @@ def describe_source(
     described: dict[str, Any] = {"kind": SYNTHETIC, "path": path}
     if path != SYNTHETIC:
         try:
-            described = _described(root / path, path, form)
+            described = _described(root / dataset_folder(root, path), path, form)
         except UsageError as error:
             problems.append(str(error))
     if unlabelled is not None and not any(_images(root / unlabelled)):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,19 @@ def test_gaps_in_category_ids_and_images_without_boxes(tmp_path: Path, mine: Pat
     coco = read_json(catalog.folder / "annotations" / "instances_train.json")
     by_name = {c["id"]: c["name"] for c in coco["categories"]}
     assert by_name[10] == "disc"
+
+
+def test_many_faults_take_little_time(tmp_path: Path, mine: Path) -> None:
+    path, content = edit(mine, "train")
+    first = content["annotations"][0] | {"image_id": 10**6, "category_id": 99}
+    content["annotations"] = [first | {"id": i // 2} for i in range(30_000)]
+    path.write_text(json.dumps(content))
+    started = time.process_time()
+    run_ingest(tmp_path, "mine", check_images=False)
+    assert time.process_time() - started < 5
+    where = [p["where"] for p in found_problems(tmp_path)]
+    assert len(where) == 30_000 * 2 + 15_000
+    assert where[-1] == "train annotation 14999 (line 1)"
 
 
 def test_images_that_no_record_names_are_counted(tmp_path: Path, mine: Path) -> None:

@@ -1,6 +1,7 @@
 """Annotation faults in COCO-like JSON: each is found, none hides another."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,15 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
     assert codes.count("missing-field") == 10
     assert codes.count("duplicate-id") == 1
     assert codes.count("duplicate-class") == 1
+
+
+def test_time_grows_with_the_categories_and_not_with_their_square(tmp_path: Path) -> None:
+    content = sound() | {"categories": [{"id": i, "name": f"class {i}"} for i in range(40_000)]}
+    content["categories"] += content["categories"][-2:]
+    started = time.process_time()
+    read = Read(tmp_path, content)
+    assert time.process_time() - started < 5  # in the square, half a minute
+    assert (len(read.classes), read.codes) == (40_000, ["duplicate-id"] * 2)
 
 
 def test_a_sound_batch_and_a_faulty_one_read_alike(tmp_path: Path, monkeypatch: Any) -> None:

@@ -43,6 +43,7 @@ class Records:
         self.problems: list[Problem] = []
         self.refused: list[int] = []
         self.classes: dict[int, str] = {}
+        self._class_names: set[str] = set()
 
     def parts(self) -> Iterator[Part]:
         """The file's records in its own order; its faults beside them."""
@@ -144,10 +145,11 @@ class Records:
         category_id, name = self._integer(where, record, "id"), self._text(where, record, "name")
         if category_id in self.classes:
             self._fault("duplicate-id", where, f"category id {category_id} is used twice")
-        elif name in self.classes.values():
+        elif name in self._class_names:
             self._fault("duplicate-class", where, f"class name {name!r} is used twice")
         elif name:
             self.classes[category_id] = name
+            self._class_names.add(name)
         return category_id, name
 
     def _image(self, where: str, line: int, record: dict[str, Any]) -> ImageRecord:

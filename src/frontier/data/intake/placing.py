@@ -59,9 +59,12 @@ def _faults(
     lost: npt.NDArray[np.bool_],
     strange: npt.NDArray[np.bool_],
 ) -> Iterable[Problem]:
+    faulty = np.flatnonzero(again | lost | strange)
     columns = ("line", "source_id", "image_id", "category_id")
-    for i in np.flatnonzero(again | lost | strange):
-        line, source_id, image_id, category_id = (table[name][i].as_py() for name in columns)
+    # whole columns at once: a value taken singly costs a hundred times as much
+    values = (table[name].take(pa.array(faulty)).to_pylist() for name in columns)
+    known = _ids(gathered)
+    for i, line, source_id, image_id, category_id in zip(faulty.tolist(), *values, strict=True):
         named = f" annotation {source_id}" if source_id is not None else ""
         where = f"{gathered.split}{named} (line {line})"
         if again[i]:
@@ -71,7 +74,7 @@ def _faults(
             text = f"image_id {image_id} is no image of this split"
             yield Problem("unknown-image", "critical", where, text)
         if strange[i]:
-            text = f"category_id {category_id} is not in categories; known ids: {_ids(gathered)}"
+            text = f"category_id {category_id} is not in categories; known ids: {known}"
             yield Problem("unknown-category", "critical", where, text)
 
 

@@ -288,6 +288,16 @@ def test_images_that_no_record_names_are_counted(tmp_path: Path, mine: Path) -> 
     assert [p["code"] for p in found_problems(tmp_path)] == ["unsafe-path"]
 
 
+def test_a_class_name_with_two_ids_is_told_as_such(tmp_path: Path) -> None:
+    for name in ("images/train/a.jpg", "labels/train/a.txt"):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True)
+        (tmp_path / "mine" / name).touch()
+    (tmp_path / "mine" / "data.yaml").write_text("names: [b, a, a]\n")
+    run_ingest(tmp_path, "mine")
+    (problem,) = [p for p in found_problems(tmp_path) if p["code"] == "class-conflict"]
+    assert problem["message"] == "class 'a' has ids 1 and 2; rename one, or join the two"
+
+
 def test_what_yolo_leaves_out_is_in_the_account(tmp_path: Path, mine: Path) -> None:
     run_ingest(tmp_path, "mine")
     run_validate(tmp_path)

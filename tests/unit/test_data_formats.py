@@ -138,6 +138,29 @@ def test_integers_written_as_floats_are_integers(tmp_path: Path) -> None:
     assert (read.boxes[0]["image_id"], read.boxes[0]["source_id"]) == (2, 7)
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_what_tools_leave_out_or_write_as_text(tmp_path: Path, slow: bool) -> None:
+    content = sound()
+    content["annotations"][0]["iscrowd"] = None
+    for box in content["annotations"]:
+        del box["id"]
+    if slow:
+        content["images"][0]["id"] = "1"
+        content["annotations"][0] |= {"image_id": "1", "category_id": "3"}
+    read = Read(tmp_path, content)
+    assert read.problems == []
+    assert [box["is_crowd"] for box in read.boxes] == [False, True]
+    assert [box["image_id"] for box in read.boxes] == [1, 1]
+    assert [box["source_id"] for box in read.boxes] == [None, None]
+
+
+@pytest.mark.parametrize("text", ["01", " 1", "+1", "-1", "1.0", "", "1" * 20, "\u0661"])
+def test_what_is_no_plain_number_is_no_id(tmp_path: Path, text: str) -> None:
+    content = sound()
+    content["annotations"][0]["image_id"] = text
+    assert Read(tmp_path, content).codes == ["wrong-type"]
+
+
 @pytest.mark.parametrize("value", ["text", 3, None, [1]])
 @pytest.mark.parametrize("key", ["categories", "images", "annotations"])
 def test_a_record_that_is_no_object(tmp_path: Path, key: str, value: Any) -> None:

@@ -207,6 +207,42 @@ def test_a_name_that_leads_outside_is_left_to_be_refused(tmp_path: Path) -> None
     assert read(tmp_path).images[0]["file_name"] == "JPEGImages/../../secret.jpg"
 
 
+@pytest.mark.parametrize("encoding", ["gb2312", "GBK", "gb18030", "Shift_JIS", "euc-kr", "big5"])
+def test_wide_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+    name = {"Shift_JIS": "いぬ", "euc-kr": "개"}.get(encoding, "犬")
+    head = f"<?xml version='1.0' encoding='{encoding}'?>\n"
+    text = head + sheet("a", thing(1, 1, 9, 9, name=name), "<!--" + "x" * (1 << 20) + name + "-->")
+    write(tmp_path, "a", text.encode(encoding))
+    found = read(tmp_path)
+    assert (found.problems, found.classes) == ([], {0: name})
+    assert [box["line"] for box in found.boxes] == [6]
+    write(tmp_path, "a", ("\n" + text).encode(encoding))  # nothing may stand before
+    assert codes(tmp_path)[0] == "broken-xml"
+
+
+def test_one_box_at_zero_tells_how_all_splits_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, "a", sheet("a", thing(10, 20, 30, 50)))
+    write(tmp_path, "b", sheet("b", thing(0, 5, 500, 375)))
+    listed(tmp_path, "train", "a")
+    listed(tmp_path, "val", "b")
+    for split, sides in (("train", [10, 20, 20, 30]), ("val", [0, 5, 500, 370])):
+        assert [read(tmp_path, split).boxes[0][key] for key in "xywh"] == sides
+    (problem,) = read(tmp_path).problems
+    assert problem[:3] == ("zero-based", "warning", "Annotations/b.xml")
+    assert read(tmp_path, "val").problems == []
+
+
+@pytest.mark.parametrize("box", [thing(-1, 1, 9, 9), thing(1, 10, 9, 9), "<xmin>0</xmin>"])
+def test_what_does_not_begin_at_zero(tmp_path: Path, box: str) -> None:
+    part = SQUARE.replace(
+        "<xmin>1</xmin><ymin>1</ymin><xmax>9", "<xmin>0</xmin><ymin>0</ymin><xmax>9"
+    )
+    assert "<xmin>0<" in part
+    write(tmp_path, "a", sheet("a", part, box))
+    found = read(tmp_path)
+    assert (found.boxes[0]["x"], found.problems) == (0, [])
+
+
 SQUARE = thing(1, 1, 2, 2)
 BOMB = '<!DOCTYPE a [<!ENTITY x "xxxx"><!ENTITY y "&x;&x;&x;">]>'
 OUTSIDE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
@@ -219,7 +255,11 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "cut off": (sheet("a", thing(1, 1, 2, 2))[:-20], ["broken-xml"]),
     "latin-1": (sheet("a", thing(1, 1, 2, 2, name="caf\u00e9")).encode("latin-1"), ["broken-xml"]),
     "unknown encoding": (b'<?xml version="1.0" encoding="klingon"?><a/>', ["broken-xml"]),
-    "wide encoding": (b'<?xml version="1.0" encoding="gb2312"?><a/>', ["broken-xml"]),
+    "wide encoding": (b'<?xml version="1.0" encoding="johab"?><a/>', ["broken-xml"]),
+    "not in its encoding": (
+        b'<?xml version="1.0" encoding="gb2312"?><annotation>\xff</annotation>',
+        ["broken-xml"],
+    ),
     "a million deep": (b"<annotation>" + b"<a>" * 1_000_000, ["broken-xml"]),
     "objects in objects": (sheet("a", "<object>" * 9 + "</object>" * 9), ["missing-field"]),
     "16 MiB": (b"<annotation>" + b" " * (16 << 20) + b"</annotation>", ["too-large"]),

@@ -314,6 +314,19 @@ def test_images_of_an_unsupported_kind_are_named_and_counted(mine: Path) -> None
     assert (len(found.images), len(found.boxes), found.refused_boxes) == (4, 3, 4)
 
 
+@pytest.mark.parametrize("listing", ["", "train: all.txt\n"])
+def test_images_that_share_a_label_file_are_named(mine: Path, listing: str) -> None:
+    for name in ("a.b.png", "a.jpg"):
+        write(mine, f"images/train/{name}", "0 .5 .5 .5 .5")
+    names = ["a.jpg", "a.b.png", "a.png", "b.png"]
+    (mine / "all.txt").write_text("".join(f"images/train/{name}\n" for name in names))
+    (mine / "data.yaml").write_text(f"{NAMES}nc: 2\n{listing}")
+    found = read(mine)
+    named = [(p.code, p.severity, p.where) for p in found.problems]
+    assert named == [("shared-label", "warning", "images/train/a.png")]
+    assert len(found.boxes) == 1 + 1 + 1 + 1
+
+
 def test_folders_that_are_not_entered_are_named(mine: Path) -> None:
     (mine / "images/train/more").symlink_to(mine / "images/train")
     (mine / "images/train/out").symlink_to("/etc")
@@ -443,6 +456,8 @@ BAD_CONFIGS: dict[str, tuple[Any, list[str]]] = {
     "endless hexadecimals": (f"names: [0x{'f' * 9000}, a]", ["wrong-type"]),
     "endless keys": (f"names: {{{'9' * 50}: a}}", ["wrong-type"]),
     "keypoints": (NAMES + "kpt_shape: [17, 3]", ["wrong-type"]),
+    "another count": (NAMES + "nc: 5", ["class-conflict"]),
+    "a count in words": (NAMES + "nc: two", ["class-conflict"]),
     "an entry of another kind": (NAMES + "train: {a: b}", ["wrong-type"]),
     "a path of another kind": (NAMES + "path: [1]", ["wrong-type"]),
     "upwards": (NAMES + "train: ../elsewhere", ["unsafe-path"]),

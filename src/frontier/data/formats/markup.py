@@ -1,5 +1,7 @@
 """XML as a stream of elements, in bounded memory: no entities, no depth, nothing fetched."""
 
+import codecs
+import re
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -9,6 +11,11 @@ from frontier.data.formats.reading import Fault
 
 CHUNK = 1 << 20  # bytes
 DEEPEST = 32
+STATED = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.-]{1,40})["']""")
+WIDE = {  # what the parser does not decode by itself; the last is a superset of the two before
+    **dict.fromkeys(("gb2312", "gbk", "gb18030"), "gb18030"),
+    **{name: name for name in ("big5", "shift_jis", "euc-jp", "euc-kr")},
+}
 
 
 class Element(NamedTuple):
@@ -25,10 +32,11 @@ def elements(path: Path, wanted: Container[str]) -> Iterator[Element]:
     Raises:
         Fault: broken-xml, unsafe-xml; once the elements before were given.
     """
-    handlers = _Handlers(wanted)
     with path.open("rb") as file:
+        chunk = file.read(CHUNK)
+        stated = STATED.match(chunk)
+        handlers = _Handlers(wanted, WIDE.get(stated[1].decode().lower()) if stated else None)
         while True:
-            chunk = file.read(CHUNK)
             fault = handlers.feed(chunk)
             yield from handlers.ended
             handlers.ended.clear()
@@ -36,16 +44,18 @@ def elements(path: Path, wanted: Container[str]) -> Iterator[Element]:
                 raise fault
             if not chunk:
                 return
+            chunk = file.read(CHUNK)
 
 
 class _Handlers:
-    def __init__(self, wanted: Container[str]) -> None:
+    def __init__(self, wanted: Container[str], wide: str | None) -> None:
         self.wanted = wanted
         self.ended: list[Element] = []
         self.open: list[str] = []  # keys
         self.lines: list[int] = []  # of the wanted among them
         self.texts: list[str] = []  # since the last wanted element began
-        self.parser = parser = expat.ParserCreate()
+        self.decoder = codecs.getincrementaldecoder(wide)() if wide else None
+        self.parser = parser = expat.ParserCreate("utf-8" if wide else None)
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -55,10 +65,11 @@ class _Handlers:
     def feed(self, chunk: bytes) -> Fault | None:
         """Parse on, an empty chunk being the end; what broke is returned."""
         try:
-            self.parser.Parse(chunk, not chunk)
+            text = self.decoder.decode(chunk, not chunk).encode() if self.decoder else chunk
+            self.parser.Parse(text, not chunk)
         except Fault as fault:
             return fault
-        # the latter two: an encoding that Python does not know, or not as one of single bytes
+        # the latter two: an encoding that is not known, or bytes that are not in it
         except (expat.ExpatError, LookupError, ValueError) as error:
             return Fault("broken-xml", f"is not valid XML: {error}")
         return None

@@ -6,6 +6,7 @@ record, so that every fault is named.
 Reference: the "Object Detection" section of the COCO data format.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 from operator import itemgetter
@@ -33,6 +34,7 @@ from frontier.data.formats.whereabouts import Place
 LISTS = ("categories", "images", "annotations")
 BATCH = 8192  # records turned into columns at once
 INT64_MAX = 2**63 - 1
+DIGITS = re.compile("0|[1-9][0-9]{0,18}")
 
 
 class Records:
@@ -86,7 +88,8 @@ class Records:
             problems = self._drained()
             return Part(images=images, problems=problems, refused=refused, refused_images=left_out)
         if key == "annotations":
-            boxes = _quick_boxes(batch) or box_table(self._each(batch, self._box))
+            read = self._box if _have_ids(batch) else self._nameless_box
+            boxes = _quick_boxes(batch) or box_table(self._each(batch, read))
             refused = len(batch) - boxes.num_rows
             return Part(boxes=boxes, problems=self._drained(), refused_boxes=refused)
         classes = dict(self._each(batch, self._category))
@@ -119,6 +122,8 @@ class Records:
         value = record.get(key)
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             value = int(value)  # beyond, neighbours would become one
+        if isinstance(value, str) and DIGITS.fullmatch(value):
+            value = int(value)  # "01" is refused: it would become 1
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INT64_MAX:
             self._wrong(where, record, key, "an integer")
             return 0
@@ -188,10 +193,13 @@ class Records:
 
     def _box(self, where: str, line: int, record: dict[str, Any]) -> BoxRecord:
         source_id = self._integer(where, record, "id")
+        return self._nameless_box(where, line, record)._replace(source_id=source_id)
+
+    def _nameless_box(self, where: str, line: int, record: dict[str, Any]) -> BoxRecord:
         image_id = self._integer(where, record, "image_id")
         category_id = self._integer(where, record, "category_id")
         sides, is_crowd = self._bbox(where, record), self._crowd(where, record)
-        return BoxRecord(image_id, category_id, *sides, is_crowd, line, source_id)
+        return BoxRecord(image_id, category_id, *sides, is_crowd, line)
 
     def _bbox(self, where: str, record: dict[str, Any]) -> tuple[float, float, float, float]:
         value = record.get("bbox")
@@ -208,8 +216,8 @@ class Records:
         return 0.0, 0.0, 0.0, 0.0
 
     def _crowd(self, where: str, record: dict[str, Any]) -> bool:
-        value = record.get("iscrowd", 0)
-        if value not in (0, 1):
+        value = record.get("iscrowd")
+        if value not in (0, 1, None):
             self._fault("wrong-type", where, f"'iscrowd' must be 0 or 1, found {show(value)}")
         return bool(value == 1)
 
@@ -218,16 +226,22 @@ def _in_one_list(a: Element, b: Element) -> bool:
     return a.key == b.key and a.place is not None and b.place is not None
 
 
+def _have_ids(batch: list[Element]) -> bool:
+    """Has any record one? Some tools give boxes none; else one without is a fault."""
+    return any(isinstance(record, dict) and "id" in record for _, _, _, record in batch)
+
+
 def _quick_boxes(batch: list[Element]) -> Any:
     """The batch as a table, None unless every record is sound."""
-    columns = _columns(batch, {"id": int, "image_id": int, "category_id": int, "bbox": list})
+    named = {"id": int} if _have_ids(batch) else {}
+    columns = _columns(batch, {"image_id": int, "category_id": int, "bbox": list, **named})
     if columns is None or set(map(len, columns["bbox"])) != {4}:
         return None
-    crowds = [record.get("iscrowd", 0) for _, _, _, record in batch]
-    if not set(map(type, crowds)) <= {int, bool} or not set(crowds) <= {0, 1}:
+    crowds = [record.get("iscrowd") for _, _, _, record in batch]
+    if not set(map(type, crowds)) <= {int, bool, type(None)} or not set(crowds) <= {0, 1, None}:
         return None
     numbers = list(chain.from_iterable(columns["bbox"]))
-    ids = _ids(columns["image_id"], columns["category_id"], columns["id"])
+    ids = _ids(*(columns[key] for key in ("image_id", "category_id", *named)))
     if ids is None or not set(map(type, numbers)) <= {int, float}:
         return None
     try:
@@ -236,7 +250,8 @@ def _quick_boxes(batch: list[Element]) -> Any:
         return None
     if not (np.abs(xywh) < FARTHEST).all():  # nor is NaN
         return None
-    image_id, category_id, source_id = ids
+    image_id, category_id, *own = ids
+    source_id = own[0] if own else pa.nulls(len(batch), pa.int64())
     lines = [line for _, _, line, _ in batch]
     crowd = np.array(crowds, bool)
     return pa.table([image_id, category_id, *xywh.T, crowd, lines, source_id], schema=BOXES)

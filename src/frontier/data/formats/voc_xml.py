@@ -1,5 +1,6 @@
 """What one XML file of a Pascal VOC dataset says of its image."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,8 @@ CORNERS = ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
 OBJECT_FIELDS = {f"{OBJECT}/{key}": key for key in ("name", "difficult", *CORNERS)}
 IMAGE_FIELDS = {f"{ROOT}/{key}": key for key in ("filename", "size/width", "size/height")}
 WANTED = {ROOT, OBJECT, *OBJECT_FIELDS, *IMAGE_FIELDS}
+
+ZERO = re.compile(rb"<[xy]min>\s*0+(?:\.0*)?\s*<")
 
 Fields = dict[str, list[str]]  # every text found, by field
 
@@ -33,12 +36,23 @@ class Vocabulary:
 
 
 class Annotation:
-    """The XML file `source` of a kit and the image that it describes."""
+    """The XML file `source` of a kit and the image that it describes.
+
+    Args:
+        first: the number of the first pixel. From 1 a box includes the last pixel that it names,
+            from 0 it ends there.
+    """
 
     def __init__(
-        self, folder: Path, kit: Kit, source: str, image_id: int, vocabulary: Vocabulary
+        self,
+        folder: Path,
+        kit: Kit,
+        source: str,
+        image_id: int,
+        vocabulary: Vocabulary,
+        first: int,
     ) -> None:
-        self.folder, self.images, self.source = folder, kit.images, source
+        self.folder, self.images, self.source, self.first = folder, kit.images, source, first
         self.image_id, self.vocabulary = image_id, vocabulary
         below = PurePosixPath(source)
         if below.is_relative_to(kit.sheets):
@@ -83,10 +97,10 @@ class Annotation:
         yield BoxRecord(
             image_id=self.image_id,
             category_id=self.vocabulary.number(fields["name"][0]),
-            x=xmin - 1,
-            y=ymin - 1,
-            w=xmax - xmin + 1,
-            h=ymax - ymin + 1,
+            x=xmin - self.first,
+            y=ymin - self.first,
+            w=xmax - xmin + self.first,
+            h=ymax - ymin + self.first,
             is_crowd=fields.get("difficult") == ["1"],
             line=line,
         )
@@ -109,6 +123,18 @@ class Annotation:
         suffixes = [spelt for suffix in IMAGE_SUFFIXES for spelt in (suffix, suffix.upper())]
         names = (f"{self.own}{suffix}" for suffix in suffixes)
         return [name for name in names if is_file(self.folder, name)][:1]
+
+
+def begins_at_zero(folder: Path, source: str) -> bool:
+    """Does a box of an XML file begin at 0, where VOC's own begin at 1."""
+    try:
+        path = regular_file(folder, source)
+        if path.stat().st_size > LARGEST_FILE or not ZERO.search(path.read_bytes()):
+            return False
+        keys = [f"{OBJECT}/{key}" for key in CORNERS[:2]]  # ZERO finds those of <part>s too
+        return any(number(text, key) == 0 for key, _, text in elements(path, keys))
+    except (Fault, OSError):
+        return False
 
 
 def _structure(fields: Fields) -> Iterator[Fault]:

@@ -25,7 +25,7 @@ from frontier.data.formats.reading import (
     parts,
     regular_file,
 )
-from frontier.data.formats.yolo_labels import count, label_file, orphan, orphans
+from frontier.data.formats.yolo_labels import Taken, count, label_file, orphan, orphans
 from frontier.data.formats.yolo_layout import Layout
 from frontier.data.formats.yolo_line import parse
 
@@ -69,12 +69,13 @@ def _records(folder: Path, split: str, layout: Layout) -> Iterator[Record]:
         return
     names = (name for name in _images(layout, split) if isinstance(name, str))
     labelled = any(is_file(folder, label_file(folder, name)) for name in names)
-    image_id = 0
+    image_id, taken = 0, Taken()
     for name in _images(layout, split):
         if isinstance(name, Problem):
             yield name
         else:
             image_id += 1
+            yield from taken.twice(label_file(folder, name), name)
             yield from _image(folder, name, image_id, labelled)
     if image_id and not labelled:
         text = "no image has a label file: that of images/train/a.jpg is labels/train/a.txt"

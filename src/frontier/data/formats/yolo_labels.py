@@ -30,6 +30,24 @@ def label_file(folder: Path, image: str) -> str:
     return upper if not is_file(folder, name) and is_file(folder, upper) else name
 
 
+class Taken:
+    """The label files of a folder's images, as hashes: there may be a million."""
+
+    def __init__(self) -> None:
+        self.folder = ""
+        self.hashes: set[int] = set()
+
+    def twice(self, label: str, image: str) -> Iterator[Record]:
+        """The problem of an image whose label file is another's too."""
+        folder = label.rpartition("/")[0]
+        if folder != self.folder:
+            self.folder, self.hashes = folder, set()
+        if hash(label) in self.hashes:
+            text = f"{label} is the label file of another image too; rename either with its labels"
+            yield Fault("shared-label", text).at(image, "warning")
+        self.hashes.add(hash(label))
+
+
 def orphans(folder: Path, place: str) -> Iterator[str]:
     """Label files for images below a place that are not there, sorted."""
     labels = str(PurePosixPath(label_name(f"{place}/a")).parent)

@@ -80,6 +80,9 @@ class Layout:
         for key, name in wrong:
             shown = f"names[{_shown(key)}] is {_shown(name)}"
             self._fault(Fault("wrong-type", f"{shown}; it must give a number a name"))
+        if values.get("nc") not in (None, len(pairs)):
+            text = f"'nc' is {_shown(values['nc'])}, but 'names' has {len(pairs)}; correct either"
+            self._fault(Fault("class-conflict", text))
         return {} if wrong else {int(key): str(name) for key, name in pairs}
 
     def _base(self, values: dict[str, Any]) -> tuple[str, PurePosixPath]:

@@ -54,10 +54,14 @@ def number_classes(gathered: Sequence[Gathered], ids_given: bool, problems: Prob
 def _collect(gathered: Sequence[Gathered], names: dict[int, str]) -> Iterator[Problem]:
     by_name: dict[str, int] = {}
     for g in gathered:
+        own = {name: i for i, name in reversed(g.classes.items())}
         for i, name in g.classes.items():
             known, other = names.setdefault(i, name), by_name.setdefault(name, i)
             if known != name:
                 text = f"category id {i} is {name!r} here but {known!r} in another split"
+                yield Problem("class-conflict", "critical", g.split, text)
+            elif own[name] != i:
+                text = f"class {name!r} has ids {own[name]} and {i}; rename one, or join the two"
                 yield Problem("class-conflict", "critical", g.split, text)
             elif other != i:
                 text = f"class {name!r} has id {i} here but {other} in another split"

@@ -20,6 +20,7 @@ REMARKS = (
     *("missing-size", "wrong-size", "file-name", "no-label-file", "no-labels"),
     *("unreadable-size", "moved-path", "split-made", "crowded-hashes", "many-duplicates"),
     *("missing-split", "unsupported-image", "orphan-label", "unlisted-image"),
+    *("shared-label", "zero-based"),
 )
 # of usable image files, as `probing` notes them
 NOTES = ("wrong-extension", "exif-rotated", "cmyk", "sixteen-bit", "alpha", "animated")

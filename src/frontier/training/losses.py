@@ -59,18 +59,22 @@ def varifocal(logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float
 
 
 def giou(first: Tensor, second: Tensor) -> Tensor:
-    """Generalised IoU of paired boxes `[P, 4]`: in (-1, 1]."""
-    intersection = (
-        (torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2]))
-        .clamp_min(0)
-        .prod(1)
-    )
-    areas = [(b[:, 2:] - b[:, :2]).clamp_min(0).prod(1) for b in (first, second)]
+    """Generalised IoU of paired boxes `[P, 4]`: in (-1, 1].
+
+    Areas are products of two columns: the backward of `prod` asks the host whether a factor is 0.
+    """
+    left_top, right_bottom = first[:, :2], first[:, 2:]
+    left_top2, right_bottom2 = second[:, :2], second[:, 2:]
+    shared = torch.minimum(right_bottom, right_bottom2) - torch.maximum(left_top, left_top2)
+    intersection = _product(shared.clamp_min(0))
+    areas = [_product((b[:, 2:] - b[:, :2]).clamp_min(0)) for b in (first, second)]
     union = areas[0] + areas[1] - intersection
-    hull = (
-        torch.maximum(first[:, 2:], second[:, 2:]) - torch.minimum(first[:, :2], second[:, :2])
-    ).prod(1)
+    hull = _product(torch.maximum(right_bottom, right_bottom2) - torch.minimum(left_top, left_top2))
     return intersection / union.clamp_min(TINY) - (hull - union) / hull.clamp_min(TINY)
+
+
+def _product(size: Tensor) -> Tensor:
+    return size[:, 0] * size[:, 1]
 
 
 def distribution_focal(bins: Tensor, distances: Tensor) -> Tensor:
@@ -84,10 +88,10 @@ def distribution_focal(bins: Tensor, distances: Tensor) -> Tensor:
     return -(below * (1 - share) + above * share)
 
 
-def class_targets(assignment: Assignment, num_classes: int) -> Tensor:
-    """Soft class targets `[B, A, K]`: the normalised alignment at the assigned class."""
-    one_hot = F.one_hot(assignment.labels, num_classes).float()
-    return one_hot * assignment.scores[..., None]
+def own_class(assignment: Assignment, num_classes: int) -> Tensor:
+    """`[B, A, K]`: the assigned class. `one_hot` would ask the host how large the labels are."""
+    classes = torch.arange(num_classes, device=assignment.labels.device)
+    return assignment.labels[..., None] == classes
 
 
 def class_weights(assignment: Assignment, num_classes: int, balance: float) -> Tensor:
@@ -119,9 +123,10 @@ def detection_losses(
     """
     logits = outputs.logits.float()
     by_class = class_weights(assignment, logits.shape[-1], weights.class_balance)
-    elementwise = varifocal(logits, class_targets(assignment, logits.shape[-1]))
+    own = own_class(assignment, logits.shape[-1])
+    # soft targets: the normalised alignment at the assigned class
+    elementwise = varifocal(logits, torch.where(own, assignment.scores[..., None], 0.0))
     counted = torch.where(assignment.ignored, 0.0, 1.0)[..., None]
-    own = F.one_hot(assignment.labels, logits.shape[-1]).bool()
     elementwise = elementwise * torch.where(own, by_class[..., None], 1.0) * counted
     class_loss = elementwise.sum() / total(assignment.scores.sum()).clamp_min(1.0)
 

@@ -197,6 +197,35 @@ def test_a_non_finite_step_touches_nothing(tmp_path, poison, value):
     assert run.step == 2
 
 
+def refuses_step_one(run):
+    before = state_of(run)
+    with pytest.raises(NonFiniteLoss, match=r"step 1: .* norm of weights and statistics (nan|inf)"):
+        run.advance(next(batches(1, 2)))
+    after = state_of(run)
+    assert all(kept.numpy().tobytes() == after[n].numpy().tobytes() for n, kept in before.items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_no_subnet_of_the_step_uses_is_seen_all_the_same(tmp_path, value):
+    supernet = Supernet(SPACE, 3)
+    run = Training(supernet, RECIPE, 4, tmp_path, RUN, sandwich(supernet, RECIPE, 0, 1.0, 0))
+    run.module.train()
+    run.advance(next(batches(0, 1)))
+    unused = next(p for p in supernet.parameters() if p.grad is None)
+    with torch.no_grad():
+        unused[0] = value
+    refuses_step_one(run)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_running_statistic_is_seen_though_training_does_not_use_it(tmp_path, value):
+    run = training(tmp_path)
+    run.module.train()
+    run.advance(next(batches(0, 1)))
+    next(b for b in run.module.buffers() if b.is_floating_point())[0] = value
+    refuses_step_one(run)
+
+
 @pytest.mark.parametrize("step", [0, 2, 9])
 def test_a_non_finite_loss_ends_the_training_on_any_step(tmp_path, step):
     run = training(tmp_path)

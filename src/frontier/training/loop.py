@@ -196,20 +196,28 @@ class Training:
     def _finite_gradients(self, batch: TensorBatch) -> Terms:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             terms = self.backward(batch)
-        # a box at infinity meets no anchor and would pass unseen
-        checked = {**terms, "boxes": batch.boxes_xyxy.sum()}
+        # unseen by the loss: a box at infinity, which meets no anchor; a weight that this step's
+        # subnets leave out; batch-norm statistics, which only their average passes on
+        checked = {**terms, "boxes": batch.boxes_xyxy.sum(), "state": self._state_norm()}
         terms = ranks.sum_step(self.module.parameters(), checked)
-        boxes = terms.pop("boxes")
+        boxes, state = terms.pop("boxes"), terms.pop("state")
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
-        if not torch.isfinite(norm + terms["total"] + boxes):
+        if not torch.isfinite(norm + terms["total"] + boxes + state):
             image_ids = ranks.gathered(torch.from_numpy(batch.image_ids)).tolist()
-            values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+            shown = {**terms, "gradient norm": norm, "sum of box corners": boxes}
+            shown["norm of weights and statistics"] = state
+            values = ", ".join(f"{name} {value.item():g}" for name, value in shown.items())
             raise NonFiniteLoss(
-                f"step {self.step}: loss, gradient or box is not finite ({values}, gradient norm "
-                f"{norm.item():g}, sum of box corners {boxes.item():g}); images {image_ids}; "
-                "weights are unchanged; lower train.learning_rate or look at those images"
+                f"step {self.step}: loss, gradient, box or weight is not finite ({values}); "
+                f"images {image_ids}; weights are unchanged; lower train.learning_rate or look at "
+                "those images"
             )
         return terms
+
+    @torch.no_grad()
+    def _state_norm(self) -> Tensor:
+        """Of all that is averaged: weights, and batch-norm statistics as this step moved them."""
+        return torch.stack(torch._foreach_norm([*self.ema.live.values()])).sum()
 
     def _sum(self, terms: Terms) -> None:
         # in float64, which JSON carries exactly, so that a resumed mean equals an undisturbed one

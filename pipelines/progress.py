@@ -35,6 +35,8 @@ class Display:
             self.say(f"{stage}: started{expected}")
 
     def progressed(self, stage: str, event: Mapping[str, Any]) -> None:
+        if event["event"] == "warning":
+            self.say(f"{stage}: warning: {event['text']}")
         if event["event"] == "progress" and stage in self._bars:
             self._progress.update(
                 self._bars[stage],

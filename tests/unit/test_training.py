@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from frontier import tracking
 from frontier.data.loading.loader import Batch
 from frontier.errors import NonFiniteLoss
 from frontier.models.detector import Detector
@@ -127,12 +128,36 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(checkpoints, share):
         newest.write_bytes(content)
 
 
-def test_without_a_whole_checkpoint_training_starts_over(tmp_path):
+def warnings_in(journal):
+    events = [event for _, event in tracking.read_events(journal)]
+    return [event["text"] for event in events if event["event"] == "warning"]
+
+
+def test_a_damaged_checkpoint_is_told(checkpoints, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FRONTIER_JOURNAL", str(tmp_path / "journal.jsonl"))
+    assert load_newest(checkpoints).step == 12
+    assert not (tmp_path / "journal.jsonl").exists()
+    newest = max(checkpoints.glob("*.safetensors"))
+    content = newest.read_bytes()
+    try:
+        newest.write_bytes(content[:-9])
+        assert training(checkpoints).step == 8
+    finally:
+        newest.write_bytes(content)
+    (told,) = warnings_in(tmp_path / "journal.jsonl")
+    assert newest.name in told
+    assert "truncated or altered" in told
+    assert "goes on from step 8" in told
+    assert told in capsys.readouterr().err
+
+
+def test_without_a_whole_checkpoint_training_starts_over(tmp_path, capsys):
     training(tmp_path, steps=10).fit(batches, EPOCH)
     for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:-10])
     assert load_newest(tmp_path) is None
     assert training(tmp_path).step == 0
+    assert "starts over from step 0" in capsys.readouterr().err
 
 
 def poison_pixels(value, run, batch):

@@ -7,6 +7,7 @@ by `FRONTIER_JOURNAL` and nothing happens where that is unset. This package alon
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,12 @@ def log_artifact(path: Path, folder: str = "") -> None:
 def log_progress(done: int, total: int, text: str = "") -> None:
     """How far a long stage is, for the progress line and its ETA."""
     log_event("progress", done=done, total=total, text=text)
+
+
+def log_warning(text: str) -> None:
+    """What does not stop a stage, but its user should know: told by the flow, kept in the log."""
+    log_event("warning", text=text)
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def log_event(event: str, **fields: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from frontier import tracking
 from frontier.files import atomic_write, sha256
 
 KEEP = 2
@@ -38,16 +39,33 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint whose bytes are what was written; None if there is none."""
-    from safetensors import safe_open
+    """The newest checkpoint whose bytes are what was written; None if there is none.
 
+    Those that are not are named in a warning, with the step that is taken up instead.
+    """
+    damaged: list[str] = []
+    found = None
     for path in _newest_first(folder):
         if sha256(path) == path.stem.partition("-")[2]:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["state"]))
-    return None
+            found = _load(path)
+            break
+        damaged.append(path.name)
+    if damaged:
+        taken_up = f"goes on from step {found.step}" if found else "starts over from step 0"
+        tracking.log_warning(
+            f"{folder}: {', '.join(damaged)}: truncated or altered (the bytes do not have the "
+            f"SHA-256 in the name), not used; training {taken_up}"
+        )
+    return found
+
+
+def _load(path: Path) -> Checkpoint:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["state"]))
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ they end, and a resumed training ends where the first would have.
 """
 
 import contextlib
+import math
 import tempfile
 import time
 import traceback
@@ -19,7 +20,7 @@ from torch import nn
 
 from frontier import tracking
 from frontier.data.loading.loader import AHEAD
-from frontier.errors import OutOfMemory
+from frontier.errors import OutOfMemory, UsageError
 from frontier.files import read_json, write_json
 from frontier.params import Length, Run, Train
 from frontier.training import memory, ranks
@@ -29,6 +30,8 @@ from frontier.training.sources import BatchSource, Sides
 TIMING_SHARE = 0.05  # of a training's seconds may go into timing it, once the least is done
 LEAST_TIMED = 4  # steps, and every side once
 MOST_TIMED = 48  # steps, and every side four times
+LEAST_STEPS = 20  # of a budget; fewer train nothing, and most of it went into timing them
+OFF_BY = 0.05  # of a budget; more is worth a warning
 LARGEST_BATCH = 64
 PROBED = (2, 4)  # images per rank
 ROOM = 0.8  # of the free memory: other sides, other batches and the loader need some too
@@ -78,7 +81,8 @@ def train(task: Task, length: Length) -> list[Row]:
         tracking.log_params({f"plan.{name}": value for name, value in planned.items()})
         task = task.of_size(plan.batch_size)
         training = task.training(plan.steps, task.work)
-        return training.fit(task.source, task.source.epoch_steps, task.score)
+        with _compared(task, plan.steps - training.step):
+            return training.fit(task.source, task.source.epoch_steps, task.score)
     except (MemoryError, RuntimeError) as error:
         if not memory.ran_out(error):
             raise
@@ -87,33 +91,79 @@ def train(task: Task, length: Length) -> list[Row]:
 
 
 def plan_of(task: Task, length: Length) -> TrainingPlan:
-    """The plan of `task`; measured at most once, then read from its work folder."""
+    """The plan of `task`; measured at most once, then read from its work folder.
+
+    Raises:
+        UsageError: the budget buys too few steps; names one that would do.
+    """
     budget_s, batch_size = task.recipe.budget_s, task.source.batch_size
     if budget_s is None and batch_size:
         return TrainingPlan(length.steps, batch_size)
     path = task.work / "plan.json"
     if ranks.agreed([path.is_file()])[0]:
-        return TrainingPlan(**read_json(path))
-    plan = _measured_plan(task, length)
+        record = read_json(path)
+        return TrainingPlan(record["steps"], record["batch_size"])
+    plan, planned = _measured_plan(task, length)
     if ranks.rank() == 0:
-        write_json(path, plan._asdict())
-        of = f" for {budget_s * length.share:g} s" if budget_s else ""
+        write_json(path, {**plan._asdict(), **planned})
+        of = f" for {planned['planned_s']:g} s" if planned else ""
         print(f"plan: {plan.steps} steps of {plan.batch_size} images{of}", flush=True)
     return plan
 
 
-def _measured_plan(task: Task, length: Length) -> TrainingPlan:
-    """What measuring takes counts in the budget."""
+def _measured_plan(task: Task, length: Length) -> tuple[TrainingPlan, dict[str, float]]:
+    """The plan; with a budget also its seconds, and those that measuring took of them."""
     started = clock(task.run)
     with _untouched(task.module):
-        batch_size, steps = task.source.batch_size, length.steps
+        batch_size = task.source.batch_size
         if not batch_size:
             batch_size = int(ranks.agreed([_fitting_batch(task, LARGEST_BATCH)])[0])
-        if task.recipe.budget_s is not None:
-            seconds = task.recipe.budget_s * length.share
-            measured = _affordable_steps(task.of_size(batch_size), started, seconds)
-            steps = int(ranks.agreed([measured])[0])
-    return TrainingPlan(steps, batch_size)
+        if task.recipe.budget_s is None:
+            return TrainingPlan(length.steps, batch_size), {}
+        seconds = task.recipe.budget_s * length.share
+        measured = _affordable_steps(task.of_size(batch_size), started, seconds)
+        steps, needed_s = ranks.agreed(measured)
+    if steps < LEAST_STEPS:
+        raise _too_small(task.recipe.budget_s, length.share, steps, needed_s)
+    planned = {"planned_s": seconds, "planning_s": clock(task.run) - started}
+    return TrainingPlan(int(steps), batch_size), planned
+
+
+def _too_small(budget_s: float, share: float, steps: float, needed_s: float) -> UsageError:
+    told = (
+        f"train.budget_s: {budget_s:g} s with a share of {share:g} buys a training of {steps:.0f} "
+        f"steps, of at least {LEAST_STEPS}"
+    )
+    if not share:
+        return UsageError(f"{told}; give it a share")
+    least = math.ceil(1.2 * needed_s / share)  # timed anew, it may be a little slower
+    return UsageError(f"{told}; set train.budget_s={least} or more, or null to give steps")
+
+
+@contextlib.contextmanager
+def _compared(task: Task, steps: int) -> Iterator[None]:
+    """Beside the planned seconds write those taken; a resumed training is told by its last part.
+
+    Args:
+        steps: of the plan's, those that are still to be trained.
+    """
+    started = clock(task.run)
+    yield
+    path = task.work / "plan.json"
+    if task.recipe.budget_s is None or not steps or ranks.rank() > 0:
+        return
+    record = read_json(path)
+    a_step = (clock(task.run) - started) / steps
+    took_s = record["planning_s"] + a_step * record["steps"]
+    off_by = took_s / record["planned_s"] - 1
+    write_json(path, {**record, "took_s": took_s, "off_by": off_by})
+    tracking.log_metrics({"budget_took_s": took_s, "budget_off_by": off_by}, record["steps"])
+    if abs(off_by) > OFF_BY:
+        tracking.log_warning(
+            f"train.budget_s: planned {record['planned_s']:.0f} s, took {took_s:.0f} s "
+            f"({off_by:+.0%}): the machine was busier or idler than while steps were timed; "
+            "leave it to one run at a time"
+        )
 
 
 def _fitting_batch(task: Task, at_most: int) -> int:
@@ -204,8 +254,12 @@ def _untouched(module: nn.Module) -> Iterator[None]:
             module.train(mode)
 
 
-def _affordable_steps(task: Task, started: float, seconds: float) -> int:
-    """Times the task on a training of its own; `seconds` run since `started`."""
+def _affordable_steps(task: Task, started: float, seconds: float) -> tuple[int, float]:
+    """Times the task on a training of its own; `seconds` run since `started`.
+
+    Returns:
+        the steps, and the seconds with which they would be `LEAST_STEPS`.
+    """
     with _rehearsal(task) as training:
         step_s = _step_seconds(training, task, seconds * TIMING_SHARE)
         before = clock(task.run)
@@ -216,14 +270,15 @@ def _affordable_steps(task: Task, started: float, seconds: float) -> int:
             training.score(task.score)
             epochs = task.recipe.score_every
             between_s += (clock(task.run) - before) / (epochs * task.source.epoch_steps)
-    left = seconds - (clock(task.run) - started)
-    return affordable(left, step_s, between_s, task.source.sides)
+    sides, gone = task.source.sides, clock(task.run) - started
+    least = sum(step_s[sides(step)] + between_s for step in range(LEAST_STEPS))
+    return affordable(seconds - gone, step_s, between_s, sides), gone + least
 
 
 def affordable(
     seconds: float, step_s: Mapping[int, float], between_s: float, side_of: Callable[[int], int]
 ) -> int:
-    """Steps that fit into `seconds`, at least one.
+    """Steps that fit into `seconds`.
 
     Args:
         step_s: seconds of a step by input side.
@@ -233,7 +288,7 @@ def affordable(
     steps, spent = 0, 0.0
     while (spent := spent + step_s[side_of(steps)] + between_s) <= seconds:
         steps += 1
-    return max(1, steps)
+    return steps
 
 
 def _step_seconds(training: Training, task: Task, limit_s: float) -> dict[int, float]:

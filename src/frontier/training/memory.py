@@ -7,15 +7,20 @@ from pathlib import Path
 import psutil
 import torch
 
-from frontier.training import ranks
+from frontier.training import cgroup, ranks
 
 
 def free_bytes(device: torch.device) -> int:
-    """What this process may still take: of the GPU, or its rank's part of the machine's memory."""
+    """What this process may still take: of the GPU, or its rank's part of the machine's memory.
+
+    In a container that is what its limit leaves; beyond it the kernel kills without a word.
+    """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
-    free = int(psutil.virtual_memory().available) // ranks.count()
+    free = int(psutil.virtual_memory().available)
+    contained = cgroup.free_bytes()
+    free = (free if contained is None else min(free, contained)) // ranks.count()
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return free

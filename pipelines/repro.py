@@ -1,5 +1,6 @@
 """The only caller of `dvc repro`: one stage, one subprocess, one outcome."""
 
+import contextlib
 import json
 import os
 import re
@@ -33,7 +34,10 @@ from pipelines import processes
 Event = dict[str, Any]
 
 POLL_S = 0.2
-PASSING = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM}
+KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}
+PASSING = KILLED | {-signal.SIGTERM, 128 + signal.SIGTERM}
+KERNEL = Path("/proc/vmstat")  # counts, among others, whom the kernel killed for lack of memory
+PEAK = "peak_memory_bytes"  # as a training tells it at each epoch's end
 BY_NAME = {
     error.__name__: error
     for error in (
@@ -77,9 +81,10 @@ def reproduce(
 
     Raises:
         FrontierError: the stage's own error, with its exit code.
-        TransientFailure: it was killed or a lock was held: try again.
+        OutOfMemory: the kernel killed it for memory; another try would end alike.
+        TransientFailure: it was killed otherwise or a lock was held: try again.
     """
-    started = time.monotonic()
+    started, starved = time.monotonic(), _starved()
     journal = journal_path(root, stage)
     journal.parent.mkdir(parents=True, exist_ok=True)
     journal.unlink(missing_ok=True)
@@ -97,6 +102,8 @@ def reproduce(
     if cancelled.is_set():
         raise Cancelled(f"{stage}: stopped; the same command goes on where it was")
     text = log.read_text(errors="replace")
+    if code and _starved() > starved and _exit_code(text) in KILLED:
+        raise OutOfMemory(_starvation(stage, events))
     if code:
         raise _failure(stage, events, text, log)
     outcome = _outcome(text)
@@ -176,11 +183,43 @@ def _failure(stage: str, events: list[Event], text: str, log: Path) -> FrontierE
     failed = next((event for event in events if event["event"] == "failed"), None)
     if failed:
         return BY_NAME.get(failed["type"], StageFailed)(f"{stage}: {failed['message']}")
-    ended = re.search(r"exited with (-?\d+)", text)
-    if (ended and int(ended[1]) in PASSING) or "Unable to acquire lock" in text:
+    if _exit_code(text) in KILLED:
+        return TransientFailure(
+            f"{stage}: was killed; if the machine was short of memory, lower train.batch_size or "
+            f"set it to auto; see {log}"
+        )
+    if _exit_code(text) in PASSING or "Unable to acquire lock" in text:
         return TransientFailure(f"{stage}: was killed or found a lock held; see {log}")
     lines = [line for line in text.splitlines() if line.startswith("ERROR:")]
     return StageFailed(f"{stage}: {lines[-1] if lines else 'dvc failed'}; see {log}")
+
+
+def _exit_code(text: str) -> int | None:
+    """The stage's own, as DVC's log tells it."""
+    ended = re.search(r"exited with (-?\d+)", text)
+    return int(ended[1]) if ended else None
+
+
+def _starved() -> int:
+    """How many processes the kernel has killed for lack of memory since it started."""
+    with contextlib.suppress(OSError):
+        counted = dict(line.split() for line in KERNEL.read_text().splitlines())
+        return int(counted.get("oom_kill", 0))
+    return 0
+
+
+def _starvation(stage: str, events: list[Event]) -> str:
+    told = {
+        n: v for e in events for n, v in {**e.get("params", {}), **e.get("metrics", {})}.items()
+    }
+    peak = f" at a peak of {told[PEAK] / 1e9:.2f} GB or more" if PEAK in told else ""
+    batch = told.get("plan.batch_size", 0)
+    advice = (
+        f"set train.batch_size={batch // 2}, or auto"
+        if batch > 1
+        else "end other programs, or use a machine with more memory"
+    )
+    return f"{stage}: out of memory{peak}: killed by the kernel; {advice}; checkpoints are whole"
 
 
 # ---------------------------------------------------------------- repairs before a run

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from frontier import tracking
-from frontier.errors import Busy, StageFailed, TransientFailure
+from frontier.errors import Busy, OutOfMemory, StageFailed, TransientFailure
 from frontier.files import lock, verify_manifest
 from frontier.tracking import process_identity
 from pipelines import graph, repro
@@ -126,6 +126,33 @@ def test_a_kill_is_transient_and_an_error_is_not(project: Path) -> None:
     with pytest.raises(StageFailed, match="ZeroDivisionError") as failed:
         reproduce("train", lambda _: None)
     assert not isinstance(failed.value, TransientFailure)
+
+
+def test_a_kill_for_memory_is_told_and_not_tried_again(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = tmp_path / "vmstat"
+    kernel.write_text("pgfault 12\noom_kill 4\n")
+    monkeypatch.setattr(repro, "KERNEL", kernel)
+
+    def reproduce(name: str, on_event: Callable[[repro.Event], None]) -> repro.Outcome:
+        return repro.reproduce(
+            project, name, run_id=None, on_event=on_event, cancelled=threading.Event()
+        )
+
+    def kill(event: repro.Event) -> None:
+        if event["event"] == "progress" and event["done"] > 2:
+            if kernel.exists():
+                kernel.write_text("pgfault 15\noom_kill 5\n")
+            os.kill(int(events(project, "start")[-1]["pid"]), signal.SIGKILL)
+
+    reproduce("first", lambda _: None)
+    with pytest.raises(OutOfMemory, match="train: out of memory") as told:
+        reproduce("train", kill)
+    assert not isinstance(told.value, TransientFailure)
+    kernel.unlink()  # a kernel that does not count
+    with pytest.raises(TransientFailure, match=r"was killed; if .* short of memory"):
+        reproduce("train", kill)
 
 
 def test_cancelling_ends_the_whole_group(project: Path) -> None:

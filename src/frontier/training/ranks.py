@@ -55,9 +55,14 @@ def own_gpu() -> torch.device:
     """The GPU of this process on its machine.
 
     Raises:
-        UsageError: more processes than GPUs.
+        UsageError: no GPU, or more processes than GPUs.
     """
     local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if not gpus:
+        raise UsageError(
+            "run.device: cuda, but torch finds no GPU; set run.device to cpu or auto, or install "
+            "the GPU's driver and a CUDA build of torch (`nvidia-smi` shows whether it is seen)"
+        )
     if local >= gpus:
         raise UsageError(
             f"torchrun --nproc-per-node: more processes than the {gpus} GPU(s) of this machine; "

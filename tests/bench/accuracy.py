@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 import torch
 from network import add_network, chosen_network
-from photos import packed
+from photos import coco_folder, packed
 
 from frontier.data.loading.packing import PackedSplit
 from frontier.files import read_json
@@ -73,7 +73,7 @@ def scores(model: onnx.ModelProto, split: PackedSplit, params: Params) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
+    parser.add_argument("--data", type=coco_folder, required=True, help="a folder in COCO layout")
     add_network(parser)
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--set", dest="changes", nargs="+", default=[], metavar="A.B=C")

@@ -54,6 +54,8 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--repeat", type=int, default=1, help="times each image, in a block")
     given = parser.parse_args()
+    if not given.images.is_dir():
+        parser.error(f"--images {given.images}: no such folder; name one (DATA=... after make)")
     names = [p.relative_to(given.images).as_posix() for p in given.images.rglob("*.jpg")]
     names = sorted(names) * given.repeat
     random.Random(0).shuffle(names)

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import onnx
-from photos import packed
+from photos import coco_folder, packed
 
 from frontier.models.detector import load_detector
 from frontier.quantization import qdq
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="a folder in COCO layout")
+    parser.add_argument("--data", type=coco_folder, required=True, help="a folder in COCO layout")
     parser.add_argument("--beside", type=Path, help="an ONNX detector to be timed with it")
     parser.add_argument("--split", default="test")
     parser.add_argument("--preset", default="laptop")

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from photos import coco_folder
 from plain_loader import PlainDataset, plain_collate
 from rich.console import Console
 from rich.table import Table
@@ -143,7 +144,9 @@ def show(side: int, rates: dict[str, np.ndarray]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="a folder in COCO layout; default: generated")
+    parser.add_argument(
+        "--data", type=coco_folder, help="a folder in COCO layout; default: generated"
+    )
     parser.add_argument("--sides", type=int, nargs="+", default=[320, 640], help="pixels")
     parser.add_argument("--blocks", type=int, default=12)
     given = parser.parse_args()

@@ -1,5 +1,6 @@
 """A COCO folder as packed splits in memory, without the pipeline around it."""
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,16 @@ from frontier.data.formats import box_table, image_table, pa
 from frontier.data.formats.coco import Coco
 from frontier.data.loading.packing import PackedSplit, StoredImages, stack_targets
 from frontier.images import read_image
+
+
+def coco_folder(text: str) -> Path:
+    """An argument that names a dataset; `make` passes it on from DATA."""
+    if not (Path(text) / "annotations").is_dir():
+        raise ArgumentTypeError(
+            f"{text}: no dataset in COCO layout (annotations/instances_train.json) is there; "
+            "name another folder: DATA=... after make, or --data"
+        )
+    return Path(text)
 
 
 def packed(folder: Path, split: str, side: int) -> PackedSplit:

@@ -1,7 +1,10 @@
 """Benchmarks are run by hand; that they can start is tested here."""
 
 import importlib
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,3 +15,73 @@ FOLDER = Path(__file__).parents[1] / "bench"
 def test_a_benchmark_imports(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FOLDER)  # they are run as scripts
     importlib.import_module(name)
+
+
+def started(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+    return importlib.import_module(name).main()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("training_speed", ["--data"]),
+        ("accuracy", ["--steps", "1", "--data"]),
+        ("loader_speed", ["--data"]),
+        ("int8", ["--model", ".", "--data"]),
+        ("image_checks", ["--images"]),
+    ],
+)
+def test_a_missing_folder_is_told_in_words(name, arguments, tmp_path, monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        started(name, monkeypatch, *arguments, str(tmp_path / "nowhere"))
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'nowhere'}: no" in told
+    assert "DATA=" in told
+
+
+class Timed:
+    """Layers that take as long as they say; `use_up` must come before each timed loop."""
+
+    def __init__(self, whole_ms: float) -> None:
+        self.whole_ms, self.ready = whole_ms, True
+        self.detector = SimpleNamespace(
+            deploy=lambda: SimpleNamespace(network=None), train=lambda: None
+        )
+
+    def product(self) -> None:
+        self.ready = True  # threads fill the queue meanwhile
+
+    def floor(self) -> None:
+        time.sleep(0.010)
+
+    losses = guarded = floor
+
+    def use_up(self) -> None:
+        self.ready = False
+
+    def whole(self) -> None:
+        assert not self.ready, "batches made ready before would hide what loading takes"
+        time.sleep(4 * self.whole_ms / 1000)
+
+
+@pytest.mark.parametrize(("whole_ms", "holds"), [(10.0, True), (20.0, False)])
+def test_the_training_bench_ends_by_its_bar(
+    whole_ms: float, holds: bool, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    (tmp_path / "annotations").mkdir()
+    monkeypatch.syspath_prepend(FOLDER)
+    bench = importlib.import_module("training_speed")
+    seen = []
+    monkeypatch.setattr(bench, "cost", lambda *_: (0, 0.9))
+    monkeypatch.setattr(bench, "Layers", lambda *given: seen.append(given[-1]) or Timed(whole_ms))
+    arguments = ["--data", str(tmp_path), "--blocks", "2", "--set", "run.precision=bfloat16"]
+    if holds:
+        started("training_speed", monkeypatch, *arguments)
+    else:
+        with pytest.raises(SystemExit, match=r"of the floor's time, more than 1\.15"):
+            started("training_speed", monkeypatch, *arguments)
+    assert seen[0].run.precision == "bfloat16"
+    assert "images/s" in capsys.readouterr().out

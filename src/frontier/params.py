@@ -218,7 +218,17 @@ class Evaluate(Section):
     score_threshold: Fraction
     iou_threshold: Fraction
     vote_iou: Annotated[float, Field(ge=0.0, lt=1.0)]
+    candidates: Positive
     max_detections: Positive
+
+    @model_validator(mode="after")
+    def _enough_candidates(self) -> Self:
+        if self.candidates < self.max_detections:
+            raise ValueError(
+                f"evaluate.candidates: {self.candidates} anchors are fewer than "
+                f"max_detections {self.max_detections}; raise them to that, or lower the latter"
+            )
+        return self
 
 
 class Report(Section):

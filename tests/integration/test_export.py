@@ -27,7 +27,9 @@ QUANTIZE = params.Quantize(
 )
 EXPORT = params.Export(parity_images=8, max_ap_gap=0.001)
 MEASURE = params.Measure(latency="reuse", warmup=1, blocks=5, queries=2, max_drift=0.5)
-RULES = params.Evaluate(score_threshold=0.001, iou_threshold=0.65, vote_iou=0.6, max_detections=100)
+RULES = params.Evaluate(
+    score_threshold=0.001, iou_threshold=0.65, vote_iou=0.6, candidates=500, max_detections=100
+)
 TARGETS = {
     "onnxruntime-cpu": params.Target(kind="onnxruntime-cpu", like="onnxruntime-cpu"),
     "tensorrt": params.Target(kind="tensorrt", like="onnxruntime-cpu", compute_capability=75),

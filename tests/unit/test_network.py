@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from frontier.boxes import Letterbox, iou
+from frontier.errors import UsageError
 from frontier.files import sha256
-from frontier.params import Evaluate
+from frontier.params import Evaluate, load_yaml, parse_params
 from frontier.runtime.session import OnnxSession
 from frontier.targets import network
 from tests.standin import SIDE, Standin, scene
 
-RULES = Evaluate(score_threshold=0.05, iou_threshold=0.5, vote_iou=0.4, max_detections=20)
+RULES = Evaluate(
+    score_threshold=0.05, iou_threshold=0.5, vote_iou=0.4, candidates=500, max_detections=20
+)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,27 @@ def test_suppression_keeps_what_the_plain_algorithm_keeps(seed):
     voted = np.stack([box for *_, box in expected])
     original = letterbox.from_square(voted.astype(np.float32))
     np.testing.assert_allclose(found["boxes_xyxy"], original, atol=1e-4)
+
+
+@pytest.mark.parametrize(("candidates", "found"), [(1000, 1000), (600, 600)])
+def test_as_many_boxes_are_found_as_the_rules_allow(candidates, found):
+    corners = np.stack(np.meshgrid(np.arange(40) * 16, np.arange(25) * 16), -1).reshape(1, -1, 2)
+    boxes = np.concatenate([corners, corners + 10], 2).astype(np.float32)
+    rules = RULES.model_copy(update={"candidates": candidates, "max_detections": 1000})
+    session = OnnxSession(network.postprocess_model(rules).SerializeToString(), 1)
+    still = {"size": np.full(2, 640.0), "scale": np.ones(2), "pad": np.zeros(2)}
+    scores = np.full((1, 1000, 1), 0.9, np.float32)
+    got = session.run({"network_boxes_xyxy": boxes, "network_scores": scores, **still})
+    assert len(got["scores"]) == found
+
+
+def test_fewer_candidates_than_detections_are_refused():
+    values = load_yaml(Path(__file__).parents[2] / "params.yaml")
+    values["evaluate"]["max_detections"] = 1000
+    with pytest.raises(UsageError, match=r"evaluate\.candidates: 500 .* max_detections 1000"):
+        parse_params(values)
+    values["evaluate"]["candidates"] = 1000
+    parse_params(values)
 
 
 def test_a_box_without_area_stays_where_it_is_and_has_no_vote():

@@ -30,7 +30,9 @@ Floats = NDArray[np.float32]
 Outputs = list[tuple[Floats, Floats]]  # per image: boxes_xyxy [A, 4], scores [A, C]
 
 # For choices between variants of one network; what ships is judged by `evaluate`.
-RULES = Evaluate(score_threshold=0.01, iou_threshold=0.75, vote_iou=0.7, max_detections=100)
+RULES = Evaluate(
+    score_threshold=0.01, iou_threshold=0.75, vote_iou=0.7, candidates=500, max_detections=100
+)
 # An error is a mean over thousands of anchors: a few images rank groups as many would.
 RANKING_IMAGES = 16
 # A gain only ranks groups and comes with its interval: a shorter measurement does. With so few

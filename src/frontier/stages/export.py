@@ -112,6 +112,7 @@ def _describe(
         "score_threshold": params.evaluate.score_threshold,
         "iou_threshold": params.evaluate.iou_threshold,
         "vote_iou": params.evaluate.vote_iou,
+        "candidates": params.evaluate.candidates,
         "max_detections": params.evaluate.max_detections,
         "input": (
             "image: uint8 [H, W, 3] RGB, any size"

@@ -25,8 +25,6 @@ OPSET = 18
 IR_VERSION = 10
 INPUT = "images_BCHW"
 OUTPUTS = ("boxes_xyxy", "scores")
-# Anchors given to the non-maximum suppression, best first: its time grows with their square.
-NMS_ANCHORS = 500
 
 
 def export_network(module: "nn.Module", side: int, path: Path) -> Path:
@@ -66,11 +64,12 @@ def full_model(network: Path, side: int, params: Evaluate, path: Path) -> Path:
 def postprocess_model(params: Evaluate, opset: int = OPSET) -> onnx.ModelProto:
     """Raw boxes and scores of one image -> kept boxes in original pixels, scores, labels.
 
-    The best `NMS_ANCHORS` anchors take part. Each vote for a kept box is an anchor's score for its
-    class times the overlap above `vote_iou`: it fades to nothing, so a small change of a box
-    changes little. The box becomes the mean of those that vote, itself among them, and its score
-    is multiplied by V / (V + (1 - `vote_iou`) / 3) for the sum of votes V: a sure box that stands
-    alone keeps three quarters of its score, one that many anchors agree on nearly all.
+    The best `candidates` anchors take part; time grows with their square. Each vote for a kept box
+    is an anchor's score for its class times the overlap above `vote_iou`: it fades to nothing, so a
+    small change of a box changes little. The box becomes the mean of those that vote, itself among
+    them, and its score is multiplied by V / (V + (1 - `vote_iou`) / 3) for the sum of votes V: a
+    sure box that stands alone keeps three quarters of its score, one that many anchors agree on
+    nearly all.
 
     Reference: box voting, Gidaris and Komodakis 2015 (arXiv:1505.01749); fading and agreement are
     ours (docs/ablations.md).
@@ -78,7 +77,7 @@ def postprocess_model(params: Evaluate, opset: int = OPSET) -> onnx.ModelProto:
     return _parse(
         _KEEP_BEST,
         opset=opset,
-        anchors=NMS_ANCHORS,
+        anchors=params.candidates,
         detections=params.max_detections,
         iou=params.iou_threshold,
         vote_iou=params.vote_iou,

@@ -136,6 +136,7 @@ class LossWeights(Section):
 class Train(Section):
     budget_s: PositiveFloat | None
     batch_size: BatchSize
+    max_batch_size: Positive
     learning_rate: PositiveFloat
     weight_decay: NonNegative
     warmup_steps: Count

@@ -58,6 +58,17 @@ def test_the_largest_power_of_two_that_leaves_room(
     assert plan_of(task, LENGTH).batch_size == expected  # read, not measured again
 
 
+@pytest.mark.parametrize(("at_most", "expected"), [(256, 256), (48, 32), (1, 1)])
+def test_auto_chooses_at_most_what_the_user_allows(
+    tmp_path: Path, monkeypatch, at_most, expected
+) -> None:
+    monkeypatch.setattr(memory, "Growth", LinearGrowth)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**12)
+    allowed = {"batch_size": "auto", "max_batch_size": at_most}
+    task = tiny.task(tmp_path, images=300, **allowed)
+    assert plan_of(task, LENGTH).batch_size == expected
+
+
 def test_where_no_batch_fits_nothing_is_guessed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(memory, "Growth", LinearGrowth)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)

@@ -32,7 +32,6 @@ LEAST_TIMED = 4  # steps, and every side once
 MOST_TIMED = 48  # steps, and every side four times
 LEAST_STEPS = 20  # of a budget; fewer train nothing, and most of it went into timing them
 OFF_BY = 0.05  # of a budget; more is worth a warning
-LARGEST_BATCH = 64
 PROBED = (2, 4)  # images per rank
 ROOM = 0.8  # of the free memory: other sides, other batches and the loader need some too
 ENDLESS = 10**9
@@ -117,7 +116,7 @@ def _measured_plan(task: Task, length: Length) -> tuple[TrainingPlan, dict[str, 
     with _untouched(task.module):
         batch_size = task.source.batch_size
         if not batch_size:
-            batch_size = int(ranks.agreed([_fitting_batch(task, LARGEST_BATCH)])[0])
+            batch_size = int(ranks.agreed([_fitting_batch(task, task.recipe.max_batch_size)])[0])
         if task.recipe.budget_s is None:
             return TrainingPlan(length.steps, batch_size), {}
         seconds = task.recipe.budget_s * length.share
@@ -181,7 +180,7 @@ def _fitting_batch(task: Task, at_most: int) -> int:
     an_image = (peaks[1] - peaks[0]) / (more - few)
     fitting = [
         size
-        for size in (1 << power for power in range(LARGEST_BATCH.bit_length()))
+        for size in (1 << power for power in range(at_most.bit_length()))
         if size <= min(at_most, task.source.images)
         and size % ranks.count() == 0
         and peaks[0] + an_image * (size - few) <= ROOM * free
@@ -206,7 +205,7 @@ def _out_of_memory(task: Task) -> OutOfMemory:
     peak = memory.peak_bytes(next(task.module.parameters()).device)
     size = task.source.batch_size
     told = f"out of memory at a peak of {_gb(peak)} with train.batch_size {size or 'auto'}"
-    fits = _fitting_after_failure(task, (size or LARGEST_BATCH) // 2)
+    fits = _fitting_after_failure(task, (size or task.recipe.max_batch_size) // 2)
     advice = (
         f"{fits} would fit; set train.batch_size={fits}, or auto"
         if fits

@@ -12,6 +12,7 @@ from frontier.data.loading.packing import (
     PackedSplit,
     load_split,
     save_meta,
+    stack_targets,
 )
 from frontier.data.loading.transforms import augmented, plain
 from frontier.params import Augment
@@ -180,6 +181,33 @@ def test_barely_visible_boxes_are_ignored() -> None:
             assert ignore == (share < 0.25) or abs(share - 0.25) < 0.01
     assert any(seen)
     assert not all(seen)
+
+
+AS_IT_IS = Augment(scale=(1.0, 1.0), translate=0, flip=0, hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0)
+
+
+@pytest.mark.parametrize(
+    ("side", "ignored"), [(128, [False, True, False]), (64, [True, True, False])]
+)
+def test_a_tiny_object_in_full_view_is_ignored_and_no_background(side, ignored) -> None:
+    boxes = [[50, 50, 53, 53], [60, 60, 61.9, 70], [70, 70, 80, 80]]
+    split = split_of(1).with_targets([0], *stack_targets([(boxes, [0, 1, 2], [0, 0, 0])]))
+    sample = augmented([(split, 0)], side, AS_IT_IS, np.random.default_rng(0))
+    assert sample.labels.tolist() == [0, 1, 2]
+    assert sample.ignore.tolist() == ignored
+    np.testing.assert_allclose(sample.boxes_xyxy, np.array(boxes) * side / SIDE, atol=1e-4)
+
+
+def test_only_what_is_cut_away_goes() -> None:
+    # left of the tile, a sliver of a large one, a third of a tiny one, all of a tiny one
+    boxes = [[-9, 5, -1, 9], [-90, 5, 1.5, 90], [-2, 5, 1, 9], [5, 5, 6, 6]]
+    tile = transforms.Tile(0, 0, 64, 64, 1.0, 0, 0, flip=False)
+    left, labels, ignore = transforms._crop(
+        np.array(boxes, np.float32), np.arange(4), np.zeros(4, bool), tile
+    )
+    assert labels.tolist() == [2, 3]
+    assert ignore.all()
+    np.testing.assert_array_equal(left, [[0, 5, 1, 9], [5, 5, 6, 6]])
 
 
 @pytest.mark.parametrize("mosaic", [False, True])

@@ -20,7 +20,7 @@ Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
 Rng = np.random.Generator
 
-MIN_SIDE_PX = 2.0  # what is left of a box after cropping must be at least this wide and high
+MIN_SIDE_PX = 2.0  # a box that is less wide or high, cut or scaled down, is no object to learn
 MIN_VISIBLE = 0.25  # a box that shows less of its area is neither object nor background
 
 
@@ -159,12 +159,17 @@ def _move(boxes: Floats, scale_x: float, scale_y: float, x: float, y: float) -> 
 
 
 def _crop(boxes: Floats, labels: Ints, ignore: Bytes, tile: Tile) -> tuple[Floats, Ints, Flags]:
-    """Boxes cut to the tile; barely visible ones become ignore regions, invisible ones go."""
+    """Boxes cut to the tile; barely visible and tiny ones become ignore regions.
+
+    What is left of a box must be both to go: a tiny object that is seen whole is no background.
+    """
     corner = np.array([tile.x1, tile.y1] * 2, np.float32)
     cut = clip(boxes - corner, (tile.y2 - tile.y1, tile.x2 - tile.x1)) + corner
-    keep = ((cut[:, 2:] - cut[:, :2]) >= MIN_SIDE_PX).all(axis=1)
-    hidden = area(cut) < MIN_VISIBLE * area(boxes)
-    return cut[keep], labels[keep], (ignore.astype(bool) | hidden)[keep]
+    tiny = ((cut[:, 2:] - cut[:, :2]) < MIN_SIDE_PX).any(axis=1)
+    visible = area(cut)
+    hidden = (visible < MIN_VISIBLE * area(boxes)) | (visible == 0)
+    keep = ~(tiny & hidden)
+    return cut[keep], labels[keep], (ignore.astype(bool) | hidden | tiny)[keep]
 
 
 def mixed(one: Sample, other: Sample) -> Sample:

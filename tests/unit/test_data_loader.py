@@ -120,13 +120,14 @@ def bright_box(image: np.ndarray) -> tuple[int, int, int, int]:
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_boxes_move_with_the_pixels(seed: int) -> None:
-    split = split_of(8)
-    sources = [(split, seed % 8)]
-    sample = augmented(sources, 96, STILL, np.random.default_rng(seed))
-    if len(sample.labels):
-        np.testing.assert_allclose(sample.boxes_xyxy[0], bright_box(sample.image_HWC), atol=1.5)
+def test_boxes_move_with_the_pixels() -> None:
+    split, found = split_of(8), 0
+    for seed in range(30):
+        sample = augmented([(split, seed % 8)], 96, STILL, np.random.default_rng(seed))
+        for box in sample.boxes_xyxy:
+            np.testing.assert_allclose(box, bright_box(sample.image_HWC), atol=1.5)
+            found += 1
+    assert found >= 25, "too few boxes were left to tell"
 
 
 def test_mixup_shows_two_images_and_boxes_both() -> None:
@@ -152,18 +153,20 @@ def test_mixup_of_some_images_leaves_the_others_as_they_are() -> None:
     assert 8 <= (mixed == 2).sum() <= 28
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_mosaic_boxes_its_bright_parts(seed: int) -> None:
-    split = split_of(8)
-    sources = [(split, (seed + i) % 8) for i in range(4)]
-    sample = augmented(sources, 96, STILL, np.random.default_rng(seed))
-    covered = np.zeros((96, 96), bool)
-    for x1, y1, x2, y2 in sample.boxes_xyxy.round().astype(int):
-        covered[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1] = True
-        inner = sample.image_HWC[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]
-        assert inner.size == 0 or (inner > 190).mean() > 0.9
-    stray = np.count_nonzero((sample.image_HWC[..., 0] > 190) & ~covered)
-    assert stray <= 4 * 2 * 96  # slivers of boxes cut to under two pixels
+def test_a_mosaic_boxes_its_bright_parts() -> None:
+    split, found = split_of(8), 0
+    for seed in range(20):
+        sources = [(split, (seed + i) % 8) for i in range(4)]
+        sample = augmented(sources, 96, STILL, np.random.default_rng(seed))
+        covered = np.zeros((96, 96), bool)
+        for x1, y1, x2, y2 in sample.boxes_xyxy.round().astype(int):
+            covered[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1] = True
+            inner = sample.image_HWC[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]
+            assert inner.size == 0 or (inner > 190).mean() > 0.9
+            found += inner.size > 0
+        stray = np.count_nonzero((sample.image_HWC[..., 0] > 190) & ~covered)
+        assert stray <= 4 * 2 * 96  # slivers of boxes cut to under two pixels
+    assert found >= 40, "too few boxes were left to tell"
 
 
 def test_barely_visible_boxes_are_ignored() -> None:

@@ -118,6 +118,7 @@ def test_mixed(splits: tuple[PackedSplit, ...], augment: Augment, side: int, see
         np.testing.assert_allclose(found(both.image_HWC[..., label], BRIGHT / 2), box, atol=1)
 
 
+@settings(deadline=None)
 @given(st.integers(40, 300), st.integers(40, 300), st.sampled_from([64, 224]), SHARES)
 def test_letterboxed_there_and_back(height: int, width: int, side: int, shares) -> None:
     letterbox = Letterbox((height, width), side)

@@ -1,4 +1,4 @@
-"""Assigner and losses against slow, obvious second implementations."""
+"""Losses against slow, obvious second implementations."""
 
 import math
 
@@ -9,7 +9,7 @@ import torch
 from frontier.models.decoding import REG_MAX, anchor_points
 from frontier.models.detector import Outputs
 from frontier.params import LossWeights
-from frontier.training.assigner import TOP_K, assign, pairwise_iou
+from frontier.training.assigner import Assignment, assign, pairwise_iou
 from frontier.training.losses import (
     Grid,
     class_weights,
@@ -19,129 +19,9 @@ from frontier.training.losses import (
     taught_losses,
     varifocal,
 )
+from tests.oracles import assign_one, boxes, slow_giou, slow_iou
 
 WEIGHTS = LossWeights(softmax=1.0, box=2.5, dfl=0.5, class_balance=0.5)
-
-
-def boxes(count: int, generator: torch.Generator, side: float = 64) -> torch.Tensor:
-    corners = torch.rand(count, 2, generator=generator) * side * 0.6
-    return torch.cat([corners, corners + 4 + torch.rand(count, 2, generator=generator) * 24], 1)
-
-
-def slow_iou(a, b):
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-    return width * height / union
-
-
-def slow_giou(a, b):
-    iou = slow_iou(a, b)
-    area = lambda c: (c[2] - c[0]) * (c[3] - c[1])  # noqa: E731
-    inter = iou / (1 + iou) * (area(a) + area(b))
-    union = area(a) + area(b) - inter
-    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
-    return iou - (hull - union) / hull
-
-
-def slow_reach(box):
-    """Is a point within the box, or within 6 px of its middle where the box is smaller?"""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    width, height = max(box[2] - box[0], 12), max(box[3] - box[1], 12)
-    return lambda a, b: abs(a - x) < width / 2 and abs(b - y) < height / 2
-
-
-def slow_assign(scores, predicted, centres, truth, labels, ignore):
-    """One image, one box and one anchor at a time: owners, target scores and shares."""
-    anchors = len(centres)
-    wanted = {}  # anchor -> (iou, box)
-    align = np.zeros((len(truth), anchors))
-    overlap = np.zeros((len(truth), anchors))
-    for m, box in enumerate(truth):
-        overlap[m] = [slow_iou(box, p) for p in predicted]
-        learns = labels[m] >= 0 and not ignore[m]
-        inside = [a for a in range(anchors) if learns and slow_reach(box)(*centres[a])]
-        align[m] = -1
-        for a in inside:
-            relative = overlap[m, a] / max(overlap[m, i] for i in inside)
-            align[m, a] = scores[a][labels[m]] * relative**6
-        best = sorted(range(anchors), key=lambda a: -align[m, a])[:TOP_K]
-        for a in best:
-            if align[m, a] >= 0 and overlap[m, a] > wanted.get(a, (-1,))[0]:
-                wanted[a] = (overlap[m, a], m)
-    target, share = np.zeros(anchors), np.zeros(anchors)
-    for m in range(len(truth)):
-        own = [a for a, (_, box) in wanted.items() if box == m]
-        if own:
-            top, best_iou = max(align[m, a] for a in own), max(overlap[m, a] for a in own)
-            for a in own:
-                share[a] = align[m, a] / top
-                target[a] = share[a] * best_iou
-    return {a: m for a, (_, m) in wanted.items()}, target, share
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_assigner_equals_the_slow_one(seed):
-    generator = torch.Generator().manual_seed(seed)
-    centres, _ = anchor_points(64)
-    anchors = len(centres)
-    truth, labels = boxes(5, generator), torch.tensor([0, 1, 2, 1, -1])
-    ignore = torch.tensor([False, False, False, True, False])
-    predicted = torch.cat([centres - 8, centres + 8], 1) + torch.randn(
-        anchors, 4, generator=generator
-    )
-    scores = torch.rand(anchors, 3, generator=generator)
-    got = assign(scores[None], predicted[None], centres, truth[None], labels[None], ignore[None])
-    owners, target, share = slow_assign(
-        scores.tolist(), predicted.tolist(), centres.tolist(), truth.tolist(), labels.tolist(),
-        ignore.tolist(),
-    )  # fmt: skip
-    assert set(got.positive[0].nonzero().flatten().tolist()) == set(owners)
-    for anchor, box in owners.items():
-        assert got.labels[0, anchor] == labels[box]
-        assert torch.equal(got.boxes_xyxy[0, anchor], truth[box])
-    assert np.allclose(got.scores[0].numpy(), target, atol=1e-5)
-    assert np.allclose(got.shares[0].numpy(), share, atol=1e-5)
-    inside = slow_reach(truth[3].tolist())
-    for anchor, (x, y) in enumerate(centres.tolist()):
-        assert bool(got.ignored[0, anchor]) == (inside(x, y) and anchor not in owners)
-
-
-@pytest.mark.parametrize("count", [1, 40])
-def test_positives_are_those_of_the_mask_in_a_table_of_fixed_length(count):
-    generator = torch.Generator().manual_seed(count)
-    centres, _ = anchor_points(64)
-    predicted = torch.cat([centres - 8, centres + 8], 1).expand(2, -1, -1)
-    truth = boxes(count, generator).expand(2, -1, -1)
-    labels = torch.zeros(2, count, dtype=torch.int64)
-    scores = torch.rand(2, len(centres), 1, generator=generator)
-    got = assign(scores, predicted, centres, truth, labels, labels.bool())
-    image, anchor, real = got.positives()
-    assert len(real) == min(2 * len(centres), 2 * count * TOP_K)
-    assert torch.equal(torch.stack([image, anchor], 1)[real], got.positive.nonzero())
-
-
-def assign_one(box, predicted, score=0.01):
-    """The assignment of one box of one class among the anchors of a 64 px input."""
-    centres, _ = anchor_points(64)
-    return assign(
-        torch.full((1, len(centres), 1), score), predicted[None], centres,
-        torch.tensor([[box]]), torch.tensor([[0]]), torch.tensor([[False]]),
-    )  # fmt: skip
-
-
-def test_a_box_that_holds_no_cell_centre_is_learned_all_the_same():
-    centres, _ = anchor_points(64)
-    got = assign_one([29.0, 29.0, 34.0, 34.0], torch.cat([centres - 8, centres + 8], 1))
-    assert got.positive.any()
-    assert got.shares.max() == 1
-
-
-def test_a_small_box_under_a_wide_first_guess_keeps_its_target():
-    centres, _ = anchor_points(64)
-    predicted = torch.cat([centres - 40, centres + 40], 1)  # IoU of 100 / 6400
-    got = assign_one([27.0, 27.0, 37.0, 37.0], predicted)
-    assert got.scores.max().item() == pytest.approx(100 / 6400, rel=1e-3)
 
 
 def slow_losses(outputs, assignment, centres, strides, weights):
@@ -228,6 +108,21 @@ def test_a_rare_class_weighs_more_and_a_lone_one_weighs_one():
     assert torch.allclose(class_weights(alone, 2, 0.5), torch.ones(()))
 
 
+@pytest.mark.parametrize(("common", "expected"), [(9, 5.0), (15, 8.0), (39, 8.0)])
+def test_a_class_weighs_at_most_eight(common, expected):
+    anchors = common + 3  # the last two belong to no box
+    positive = torch.arange(anchors)[None] <= common
+    labels = (torch.arange(anchors)[None] == common).long()
+    shares = positive.float()
+    assignment = Assignment(
+        positive, labels, torch.zeros(1, anchors, 4), shares, shares, ~positive, anchors
+    )
+    weights = class_weights(assignment, 3, balance=1.0)[0]
+    assert weights[common].item() == pytest.approx(expected)
+    assert torch.allclose(weights[:common], torch.tensor((common + 1) / common / 2))
+    assert weights[common + 1 :].tolist() == [1, 1]
+
+
 def test_iou_and_giou_equal_the_slow_ones():
     generator = torch.Generator().manual_seed(0)
     first, second = boxes(20, generator), boxes(20, generator)
@@ -284,16 +179,6 @@ def test_losses_and_gradients_are_finite(count):
     assert torch.isfinite(bins.grad).all()
     if not count:
         assert losses.softmax_loss == losses.box_loss == losses.dfl_loss == 0
-
-
-def test_box_loss_gradients_in_float64():
-    generator = torch.Generator().manual_seed(0)
-    first = boxes(6, generator).double().requires_grad_()
-    second = boxes(6, generator).double()
-    assert torch.autograd.gradcheck(lambda b: giou(b, second), (first,))
-    bins = torch.randn(3, 4, REG_MAX + 1, dtype=torch.float64, requires_grad=True)
-    distances = torch.rand(3, 4, dtype=torch.float64) * 15
-    assert torch.autograd.gradcheck(lambda b: distribution_focal(b, distances), (bins,))
 
 
 def test_one_class_has_nothing_to_tell_apart():

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 TOP_K = 13
-ALPHA = 1.0
-BETA = 6.0
+BOXES_AT_ONCE = 64  # of each image; as a rule all: it bounds what a thousand boxes take
 TINY = 1e-9  # keeps a division by zero from being one
 MIN_REACH_PX = 12.0  # 1.5 cells of the finest level: a smaller box may hold no centre at all
 
@@ -81,6 +80,35 @@ def _inside(centres: Tensor, boxes_xyxy: Tensor) -> Tensor:
     return (x > left).logical_and_(x < right).logical_and_(y > top).logical_and_(y < bottom)
 
 
+class Wanted(NamedTuple):
+    """Of each anchor, `[B, A]`: the box that it goes to, among the boxes looked at.
+
+    Attributes:
+        box: its index, 0 where no box wants the anchor.
+        iou: with it; -1 where no box wants the anchor.
+        alignment: with it; 0 where no box wants the anchor.
+        positive: whether a box wants the anchor.
+        ignored: inside an ignore region.
+    """
+
+    box: Tensor
+    iou: Tensor
+    alignment: Tensor
+    positive: Tensor
+    ignored: Tensor
+
+    def or_of(self, later: "Wanted", start: int) -> "Wanted":
+        """The better of both at each anchor, the first of equals; `later` begins at box `start`."""
+        better = later.iou > self.iou
+        return Wanted(
+            (later.box + start).where(better, self.box),
+            later.iou.where(better, self.iou),
+            later.alignment.where(better, self.alignment),
+            self.positive | later.positive,
+            self.ignored | later.ignored,
+        )
+
+
 @torch.no_grad()
 def assign(
     scores: Tensor,
@@ -92,8 +120,9 @@ def assign(
 ) -> Assignment:
     """Assign the `TOP_K` best-aligned anchors inside each true box to it.
 
-    Alignment takes each IoU relative to the best one of its box. That changes no order within a
-    box, but keeps the sixth power of a small box's first IoUs (.06 ** 6 = 5e-8) from vanishing.
+    Alignment is the class score times the sixth power of the IoU, each relative to the best one of
+    its box. That changes no order within a box, but keeps the power of a small box's first IoUs
+    (.06 ** 6 = 5e-8) from vanishing.
 
     Args:
         scores: predicted class probabilities `[B, A, K]`.
@@ -103,6 +132,35 @@ def assign(
         true_labels: `[B, M]`, -1 for padding.
         ignore: `[B, M]`, true for regions where nothing is to be learned.
     """
+    truth = (true_boxes_xyxy, true_labels, ignore)
+    chunks = zip(*(part.split(BOXES_AT_ONCE, 1) for part in truth), strict=True)
+    wanted, *later = (_wanted(scores, boxes_xyxy, centres, *chunk) for chunk in chunks)
+    for number, chunk_wanted in enumerate(later, 1):
+        wanted = wanted.or_of(chunk_wanted, number * BOXES_AT_ONCE)
+
+    owner, positive = wanted.box, wanted.positive
+    shares = wanted.alignment / _best(wanted.alignment, owner, true_labels).clamp_min(TINY)
+    best_iou = _best(wanted.iou.clamp_min(0), owner, true_labels)
+    return Assignment(
+        positive=positive,
+        labels=true_labels.gather(1, owner).where(positive, 0),
+        boxes_xyxy=true_boxes_xyxy.gather(1, owner[..., None].expand(-1, -1, 4)),
+        scores=shares * best_iou,
+        shares=shares,
+        ignored=wanted.ignored & ~positive,
+        most=min(positive.numel(), true_labels.numel() * TOP_K),
+    )
+
+
+def _wanted(
+    scores: Tensor,
+    boxes_xyxy: Tensor,
+    centres: Tensor,
+    true_boxes_xyxy: Tensor,
+    true_labels: Tensor,
+    ignore: Tensor,
+) -> Wanted:
+    """Here, where every box meets every anchor, lies the memory of the assigner."""
     inside = _inside(centres, _reach(true_boxes_xyxy))
     exists = true_labels >= 0
     real = (exists & ~ignore)[:, :, None]
@@ -111,28 +169,27 @@ def assign(
     class_scores = scores.gather(2, class_index).transpose(1, 2)
     reachable = iou * (inside & real)
     relative = reachable / reachable.amax(2, keepdim=True).clamp_min(TINY)
-    alignment = class_scores.pow(ALPHA) * relative.pow(BETA)
+    # not pow: its last bit depends on where a thread's part, or a chunk, begins
+    cubed = relative * relative * relative
+    alignment = class_scores * (cubed * cubed)
 
     candidates = _top_candidates(alignment, inside & real)
     # an anchor wanted by several boxes goes to the one it overlaps most
     contested = torch.where(candidates, iou, iou.new_tensor(-1.0))
-    owner = contested.argmax(dim=1)
-    positive = candidates.any(dim=1)
-    mine = torch.zeros_like(candidates).scatter_(1, owner[:, None], positive[:, None])
-
-    won = alignment * mine
-    shares = won / won.amax(2, keepdim=True).clamp_min(TINY)
-    best_iou = (iou * mine).amax(2, keepdim=True)
-    ignored = (inside & (exists & ignore)[:, :, None]).any(dim=1) & ~positive
-    return Assignment(
-        positive=positive,
-        labels=true_labels.gather(1, owner).where(positive, 0),
-        boxes_xyxy=true_boxes_xyxy.gather(1, owner[..., None].expand(-1, -1, 4)),
-        scores=(shares * best_iou).amax(1),
-        shares=shares.amax(1),
-        ignored=ignored,
-        most=min(positive.numel(), true_labels.numel() * TOP_K),
+    owner = contested.argmax(dim=1, keepdim=True)
+    return Wanted(
+        box=owner.squeeze(1),
+        iou=contested.gather(1, owner).squeeze(1),
+        alignment=(alignment * candidates).gather(1, owner).squeeze(1),
+        positive=candidates.any(dim=1),
+        ignored=(inside & (exists & ignore)[:, :, None]).any(dim=1),
     )
+
+
+def _best(values: Tensor, owner: Tensor, true_labels: Tensor) -> Tensor:
+    """`[B, A]`: the largest of `values` among the anchors that have the same owner."""
+    of_box = values.new_zeros(true_labels.shape).scatter_reduce_(1, owner, values, "amax")
+    return of_box.gather(1, owner)
 
 
 def _top_candidates(alignment: Tensor, allowed: Tensor) -> Tensor:

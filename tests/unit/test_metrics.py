@@ -50,17 +50,52 @@ def problem(seed, images=12, classes=3, boxes=5, found=130, crowds=True, ties=Tr
     )
 
 
+def coco_box(corners):
+    left, top, right, bottom = (float(value) for value in corners)
+    return [left, top, right - left, bottom - top]
+
+
+def coco_truth(truth):
+    """A COCO file written out by its definition, not by the code under test."""
+    annotations = []
+    for image, image_id in enumerate(truth.image_ids):
+        for row in range(int(truth.offsets[image]), int(truth.offsets[image + 1])):
+            box = coco_box(truth.boxes_xyxy[row])
+            annotations.append(
+                {
+                    "id": len(annotations) + 1, "image_id": int(image_id), "bbox": box,
+                    "area": box[2] * box[3], "category_id": int(truth.labels[row]),
+                    "iscrowd": int(truth.ignore[row]),
+                }
+            )  # fmt: skip
+    return {
+        "images": [{"id": int(image_id)} for image_id in truth.image_ids],
+        "annotations": annotations,
+        "categories": [
+            {"id": label, "name": f"class {label}"} for label in range(truth.num_classes)
+        ],
+    }
+
+
+def coco_results(detections):
+    return [
+        {
+            "image_id": int(detections.image_id[row]), "category_id": int(detections.labels[row]),
+            "bbox": coco_box(detections.boxes_xyxy[row]), "score": float(detections.scores[row]),
+        }
+        for row in range(len(detections.scores))
+    ]  # fmt: skip
+
+
 def reference(truth, detections):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from frontier.metrics import _as_coco, _as_results
-
     with contextlib.redirect_stdout(io.StringIO()):
         gt = COCO()
-        gt.dataset = _as_coco(truth)
+        gt.dataset = coco_truth(truth)
         gt.createIndex()
-        rows = _as_results(detections)
+        rows = coco_results(detections)
         dt = gt.loadRes(rows) if rows else COCO()
         if not rows:
             dt.dataset = {**gt.dataset, "annotations": []}

@@ -1,5 +1,7 @@
 """The detector: fused equals unfused, slices equal extractions, files round-trip."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from frontier.boxes import iou
-from frontier.models.architecture import Architecture, SearchSpace
+from frontier.models.architecture import Architecture, SearchSpace, yolo_nas
+from frontier.models.blocks import fuse
 from frontier.models.decoding import BINS, anchor_points, decode_boxes, expected_overlap
 from frontier.models.detector import Detector, load_detector, save_detector
 from frontier.models.supernet import Supernet, load_supernet, recalibrate, save_supernet
@@ -56,6 +59,34 @@ def test_deployed_equals_trained_form(block):
     slow = torch.cat([centres - left_top, centres + right_bottom], -1)
     assert torch.allclose(boxes.double(), slow, atol=1e-2)
     assert boxes.shape == (2, 96**2 // 64 + 96**2 // 256 + 96**2 // 1024, 4)
+
+
+WITH_DEPTHWISE = "w1-r64-h0.5-d2x32-d3x64c-d1x96-d2x192c-d2x64-d2x48c-d2x64-q2x64"
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [*(yolo_nas(size, 1.0, 64) for size in "sml"), Architecture.parse(WITH_DEPTHWISE)],
+    ids=["s", "m", "l", "d"],
+)
+def test_fused_equals_unfused_at_full_width(architecture):
+    torch.manual_seed(0)
+    detector = randomise(Detector(architecture, 3))
+    # statistics that belong to the weights, or the deepest activations overflow
+    recalibrate(detector, [images(4, 64), images(4, 64) * 0.5])
+    detector.eval()
+    exact = copy.deepcopy(detector).double()
+    with torch.no_grad():
+        expected = exact(images(2, 64).double())
+        fused_exact = fuse(exact)(images(2, 64).double())
+        fused = fuse(detector)(images(2, 64))
+    for name in ("logits", "bins"):
+        wanted = getattr(expected, name)
+        assert wanted.std() > 1, "outputs that hardly vary show no error"
+        torch.testing.assert_close(getattr(fused_exact, name), wanted, atol=1e-10, rtol=1e-10)
+        # in standard deviations: random norms make outputs of thirty, and rounding with them
+        off = (getattr(fused, name).double() - wanted) / wanted.std()
+        assert off.abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("looseness", [0.0, 0.02, 0.05, 0.1, 0.2])

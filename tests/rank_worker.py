@@ -99,6 +99,7 @@ def run(case: str, folder: Path) -> None:
         plan.clock = lambda run: float(next(looks) * (1 + ranks.rank()))
     if case == "odd":
         task = replace(task, source=replace(task.source, batch_size=3))
+    save_file(task.module.state_dict(), folder / f"start{ranks.rank()}.safetensors")
     try:
         history = frozen(task) if case in FROZEN else train(task, Length(steps=STEPS, share=1.0))
     except NonFiniteLoss as error:

@@ -47,6 +47,14 @@ def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> 
     return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
 
 
+def travelled(
+    weights: dict[str, torch.Tensor], begun: dict[str, torch.Tensor], names: list[str]
+) -> float:
+    """The length of all updates together."""
+    squares = [float((weights[name] - begun[name]).double().square().sum()) for name in names]
+    return float(sum(squares)) ** 0.5
+
+
 @pytest.mark.parametrize("case", ["frozen", "frozen-distilled"])
 def test_two_ranks_take_the_steps_of_one(tmp_path: Path, case: str) -> None:
     first, second = trained(tmp_path / "two", case)
@@ -70,6 +78,14 @@ def test_live_batch_norms_see_their_own_rows(tmp_path: Path, case: str, record_p
     record_property("largest_weight_difference", apart)
     print(f"{case}: weights of two ranks and one differ by up to {apart:.2g}")
     assert torch.isfinite(torch.tensor(apart))
+    # other statistics are other noise: no weight can be told, but how far they went and the losses
+    begun = load_file(tmp_path / "one" / "start0.safetensors")
+    went = [travelled(weights, begun, learned) for weights in (first, alone)]
+    assert went[0] == pytest.approx(went[1], rel=0.2)
+    rows = [read_json(tmp_path / name / "0.json") for name in ("two", "one")]
+    for two, one in zip(*rows, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=0.2)
+        assert two["box_loss"] == pytest.approx(one["box_loss"], rel=0.2)
 
 
 def test_one_rank_writes_and_all_resume_from_it(tmp_path: Path) -> None:

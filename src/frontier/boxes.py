@@ -74,8 +74,9 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 class Letterbox:
     """How an image of any size lies in a square: scaled to fit, centred, bordered with grey.
 
-    Rounding, to be mirrored wherever this is done again: new = max(1, floor(dim * ratio + 0.5)),
-    padding left / top = (side - new) // 2. Boxes scale by the *rounded* size over the original,
+    Rounding, to be mirrored wherever this is done again, in this order (OpenVINO takes a constant
+    over a variable for its inverse): new = max(1, floor(dim * side / longest + 0.5)), padding
+    left / top = (side - new) // 2. Boxes scale by the *rounded* size over the original,
     per axis, which is what happens to the pixels.
     """
 
@@ -83,9 +84,10 @@ class Letterbox:
         """The letterbox of an image of (height, width) in a square of `side` pixels."""
         height, width = int(size_hw[0]), int(size_hw[1])
         self.size_hw, self.side = (height, width), side
-        self.ratio = side / max(height, width)
-        new_h = max(1, int(height * self.ratio + 0.5))
-        new_w = max(1, int(width * self.ratio + 0.5))
+        longest = max(height, width)
+        self.ratio = side / longest
+        new_h = max(1, int(height * side / longest + 0.5))
+        new_w = max(1, int(width * side / longest + 0.5))
         self.new_hw = (new_h, new_w)
         self.top, self.left = (side - new_h) // 2, (side - new_w) // 2
 

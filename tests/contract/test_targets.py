@@ -12,16 +12,21 @@ import pytest
 import torch
 
 from frontier import params
+from frontier.boxes import iou
 from frontier.errors import StageFailed, TargetUnavailable, UsageError
 from frontier.files import read_json
 from frontier.models.architecture import yolo_nas
 from frontier.models.detector import Detector
 from frontier.quantization import qdq
+from frontier.runtime.session import OnnxSession
 from frontier.targets import TARGETS, target, tensorrt
-from frontier.targets.network import export_network
+from frontier.targets.network import export_network, full_model
 from tests import sdk
-from tests.standin import SIDE, Standin
+from tests.standin import SIDE, Standin, scene
 
+RULES = params.Evaluate(
+    score_threshold=0.05, iou_threshold=0.5, vote_iou=0.4, candidates=500, max_detections=20
+)
 OTHER = {"u8s8": "s8s8", "s8s8": "u8s8"}
 
 
@@ -96,6 +101,26 @@ class RunContract(BuildContract):
         found = session.run(feeds())
         np.testing.assert_allclose(found["boxes_xyxy"], boxes, atol=1e-3)
         np.testing.assert_allclose(found["scores"], scores, atol=1e-4)
+
+    def test_its_full_model_finds_what_is_there_in_images_of_any_size(
+        self, made, network, tmp_path
+    ):
+        if not made.includes_postprocess:
+            pytest.skip("its artifact is the bare network")
+        full = full_model(network, SIDE, RULES, tmp_path / "full.onnx")
+        session = made.load(made.build(full, tmp_path), threads=1)
+        reference = OnnxSession(full, 1)
+        for times in (1, 3, 5):
+            image, boxes, labels = scene(np.random.default_rng(times), side=times * SIDE)
+            found = session.run({"image": image})
+            overlaps = iou(boxes, found["boxes_xyxy"])
+            assert overlaps.max(axis=1).min() > 0.9
+            assert (found["labels"][overlaps.argmax(axis=1)] == labels).all()
+            cut = np.ascontiguousarray(image[: -times * 7])  # odd, and centred by the letterbox
+            found, expected = session.run({"image": cut}), reference.run({"image": cut})
+            assert len(found["scores"]) == len(expected["scores"]) > 0
+            np.testing.assert_allclose(found["boxes_xyxy"], expected["boxes_xyxy"], atol=0.02)
+            np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
 
     def test_it_repeats_itself(self, session):
         first, second = session.run(feeds()), session.run(feeds())

@@ -1,14 +1,15 @@
 """Pack, exported graph and `Letterbox` agree on where an image lies, at odd and extreme sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from frontier.boxes import Letterbox
 from frontier.params import Evaluate
+from frontier.runtime.openvino import OpenVinoSession
 from frontier.runtime.session import OnnxSession
-from frontier.targets import network
+from frontier.targets import Session, network
 
 SIDES = (64, 96, 224, 416, 640)
 EXTREMES = [
@@ -28,17 +29,22 @@ def sizes(side: int) -> list[tuple[int, int]]:
     return EXTREMES + [(int(height), int(width)) for height, width in drawn]
 
 
-def placed(side: int) -> Iterator[tuple[tuple[int, int], dict[str, np.ndarray]]]:
+def placed(
+    side: int, runtime: Callable[..., Session] = OnnxSession
+) -> Iterator[tuple[tuple[int, int], dict[str, np.ndarray]]]:
     """Each size, and where the exported graph puts an image of it."""
     graph = network._parse(network._LETTERBOX, side=side, opset=network.OPSET)
-    session = OnnxSession(graph.SerializeToString(), 1)
+    session = runtime(graph.SerializeToString(), 1)
     for size in sizes(side):
         yield size, session.run({"image": np.zeros((*size, 3), np.uint8)})
 
 
+@pytest.mark.parametrize("runtime", [OnnxSession, OpenVinoSession])
 @pytest.mark.parametrize("side", SIDES)
-def test_the_graph_places_images_as_the_letterbox_does(side: int) -> None:
-    for size, found in placed(side):
+def test_the_graph_places_images_as_the_letterbox_does(
+    side: int, runtime: Callable[..., Session]
+) -> None:
+    for size, found in placed(side, runtime):
         expected = Letterbox(size, side)
         assert found["pad"].tolist() == expected.pad_xyxy[[1, 0]].tolist(), size
         np.testing.assert_allclose(found["scale"], expected.scale_xyxy[[1, 0]], rtol=1e-6)

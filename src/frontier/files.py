@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -68,6 +68,24 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def append_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write one line a row behind those that are there."""
+    lines = [json.dumps(row) + "\n" for row in rows]
+    with path.open("a") as file:
+        file.write("".join(lines))
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """All rows; a torn last line, of a killed writer, is cut off: it would swallow the next one."""
+    if not path.is_file():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        path.write_text("".join(lines[:-1]))
+        del lines[-1]
+    return [json.loads(line) for line in lines]
 
 
 def write_manifest(folder: Path) -> None:

@@ -180,8 +180,11 @@ def timed_by_count(detectors: dict[str, Untimed], *_: object) -> dict[str, Timin
     return {code: Timing(one, one) for code, one in zip(detectors, latencies, strict=True)}
 
 
-def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changed: object):
-    monkeypatch.setattr(session, "time_architectures", timed_by_count)
+def searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timed=timed_by_count, **changed: object
+):
+    tmp_path.mkdir(exist_ok=True)
+    monkeypatch.setattr(session, "time_architectures", timed)
     values = {"evaluations": 60, "candidates": 6000, "population": 50, "finalists": 15}
     search = tiny.PARAMS.search.model_copy(update={**values, "baseline": "yolo_nas_s", **changed})
     answers = Answers()
@@ -202,10 +205,41 @@ def test_a_search_ends_with_a_frontier_and_beats_random_search(tmp_path, monkeyp
 
 
 def test_the_same_search_again_gives_the_same_document(tmp_path, monkeypatch):
-    first, _ = searched(tmp_path, monkeypatch)
-    second, _ = searched(tmp_path, monkeypatch)
+    first, _ = searched(tmp_path / "first", monkeypatch)
+    second, _ = searched(tmp_path / "second", monkeypatch)
     assert first == second
     assert first["random"] is None
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [7, 25])
+def test_a_killed_search_goes_on_to_the_same_frontier(tmp_path, monkeypatch, after: int):
+    whole, _ = searched(tmp_path / "whole", monkeypatch)
+    timings = []
+
+    def timed(detectors: dict[str, Untimed], *rest: object) -> dict[str, Timing]:
+        timings.append(len(detectors))
+        return timed_by_count(detectors, *rest)
+
+    kept: dict[str, Evaluation] = {}
+
+    def dying(answers: Answers, architecture: Architecture) -> Evaluation:
+        if len(kept) == after and architecture.code not in kept:
+            raise Killed
+        kept.setdefault(architecture.code, evaluate(answers, architecture))
+        return kept[architecture.code]
+
+    evaluate = Answers.evaluate
+    monkeypatch.setattr(Answers, "evaluate", dying)
+    with pytest.raises(Killed):
+        searched(tmp_path / "cut", monkeypatch)
+    monkeypatch.setattr(Answers, "evaluate", evaluate)
+    resumed, _ = searched(tmp_path / "cut", monkeypatch, timed=timed)
+    assert resumed == whole
+    assert 6 not in timings  # the first six were timed before the kill
 
 
 def test_ranks_within_bands_are_not_those_over_all():

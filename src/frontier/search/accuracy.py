@@ -1,6 +1,5 @@
 """Accuracy of subnets: measured after recalibration, and predicted from what was measured."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from frontier.data.loading.packing import PackedSplit
+from frontier.files import append_json_lines, read_json_lines
 from frontier.metrics import bootstrap_ap
 from frontier.models.architecture import Architecture, SearchSpace
 from frontier.models.detector import Detector, cost
@@ -57,8 +57,7 @@ class Evaluator:
         if architecture.code not in self.known:
             evaluation = self._measure(architecture)
             self.known[architecture.code] = evaluation
-            with self.journal.open("a") as file:
-                file.write(json.dumps(asdict(evaluation)) + "\n")
+            append_json_lines(self.journal, [asdict(evaluation)])
         return self.known[architecture.code]
 
     def extract(self, architecture: Architecture) -> Detector:
@@ -81,16 +80,9 @@ class Evaluator:
 
 
 def _read(journal: Path) -> dict[str, Evaluation]:
-    known: dict[str, Evaluation] = {}
-    if not journal.is_file():
-        return known
-    whole = [line for line in journal.read_text().splitlines(keepends=True) if line[-1] == "\n"]
-    journal.write_text("".join(whole))  # a torn last line would swallow the next one
-    for line in whole:
-        row = json.loads(line)
-        row["AP_interval"] = tuple(row["AP_interval"])
-        known[row["architecture"]] = Evaluation(**row)
-    return known
+    rows = read_json_lines(journal)
+    found = [Evaluation(**{**row, "AP_interval": tuple(row["AP_interval"])}) for row in rows]
+    return {evaluation.architecture: evaluation for evaluation in found}
 
 
 class AccuracyPredictor:

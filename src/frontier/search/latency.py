@@ -3,13 +3,15 @@
 Each architecture is timed twice, side by side: in float and in the INT8 spelling that would ship.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from frontier.files import append_json_lines, read_json_lines
 from frontier.models.architecture import Architecture, SearchSpace
 from frontier.models.detector import Detector
 from frontier.params import Measure
@@ -58,6 +60,24 @@ def time_architectures(
     )
     return {
         code: Timing(latencies[f"{code}/int8"], latencies[f"{code}/float32"]) for code in detectors
+    }
+
+
+def append_timings(journal: Path, timed: dict[str, Timing]) -> None:
+    """One line an architecture, behind those that are there."""
+    append_json_lines(journal, [{"architecture": c, **asdict(timed[c])} for c in timed])
+
+
+def read_timings(journal: Path) -> dict[str, Timing]:
+    """What `append_timings` wrote."""
+    rows = read_json_lines(journal)
+    return {row.pop("architecture"): Timing(**_latencies(row)) for row in rows}
+
+
+def _latencies(row: dict[str, Any]) -> dict[str, Latency]:
+    return {
+        form: Latency(**{**values, "interval_ms": tuple(values["interval_ms"])})
+        for form, values in row.items()
     }
 
 

@@ -19,7 +19,13 @@ from frontier.search.frontier import (
     ranks,
     recommend,
 )
-from frontier.search.latency import LatencyEstimator, Timing, time_architectures
+from frontier.search.latency import (
+    LatencyEstimator,
+    Timing,
+    append_timings,
+    read_timings,
+    time_architectures,
+)
 from frontier.search.postmortem import explain, walk
 from frontier.search.quality import estimator_quality, rank_quality
 from frontier.search.strategies import STRATEGIES, Strategy, Told, random, spread
@@ -27,11 +33,12 @@ from frontier.targets.base import Target
 
 
 class SearchSession:
-    """State of one search; `evaluator` remembers accuracies across a kill, `timings` do not.
+    """State of one search, which goes on where a killed one was.
 
     Args:
+        evaluator: remembers accuracies across a kill.
         records: where latencies measured on this device are recorded.
-        work: folder for the networks that are timed.
+        work: folder for the networks that are timed, and for what they took.
     """
 
     def __init__(
@@ -50,7 +57,7 @@ class SearchSession:
         self.space = evaluator.supernet.space
         self.baseline = self.space.baseline(search.baseline)
         self.evaluations: dict[str, Evaluation] = {}
-        self.timings: dict[str, Timing] = {}
+        self.timings: dict[str, Timing] = read_timings(self._journal)
         self.estimator: LatencyEstimator
         self._planned = search.evaluations * (2 if search.compare_random else 1)
 
@@ -147,7 +154,7 @@ class SearchSession:
         if not wanted:
             return
         known = self.timings.get(self.baseline.code)
-        self.timings |= time_architectures(
+        timed = time_architectures(
             {a.code: self.evaluator.supernet.extract(a).cpu() for a in wanted},
             self.target,
             self.measure,
@@ -157,6 +164,12 @@ class SearchSession:
             self.evaluator.supernet.extract(self.baseline).cpu(),
             known.int8.p50_ms if known else None,
         )
+        append_timings(self._journal, timed)
+        self.timings |= timed
+
+    @property
+    def _journal(self) -> Path:
+        return self.work / "timings.jsonl"
 
     def _ms(self) -> dict[str, float]:
         return {code: timing.int8.p50_ms for code, timing in self.timings.items()}

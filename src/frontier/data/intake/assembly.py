@@ -189,7 +189,8 @@ def _look(
     probed = [_probe(source, own, work, params, workers, problems) for own in gathered]
     roots = [_root(source, own.split) for own in gathered]
     tables = ((r, t) for r, spool in zip(roots, probed, strict=True) for t in spool.tables())
-    pairs, remarks = scenes.look_alikes(scenes.digests(tables), params.look_alike_bits)
+    digests = scenes.digests(tables, sum(map(len, gathered)))
+    pairs, remarks = scenes.look_alikes(digests, params.look_alike_bits)
     problems.add(remarks)
     given = [own.split for own in gathered]
     split = np.repeat(np.arange(len(given), dtype=np.int8), [len(own) for own in gathered])

@@ -30,17 +30,22 @@ class Digests(NamedTuple):
     phash: Bytes  # [I, 32]
 
 
-def digests(tables: Iterator[tuple[Path, Any]]) -> Digests:
+def digests(tables: Iterator[tuple[Path, Any]], count: int) -> Digests:
     """Collect the digests of probed images, hex in the columns `sha256` and `phash`.
 
     A usable file that was not opened has the digest of its path: one file listed twice is told.
 
     Args:
         tables: each with the folder of its files.
+        count: of images in all.
     """
-    none = np.zeros((0, 32), np.uint8)
-    parts = [(none, none), *((_contents(r, t), _bytes(t["phash"].to_pylist())) for r, t in tables)]
-    return Digests(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    found = Digests(*(np.zeros((count, 32), np.uint8) for _ in Digests._fields))
+    start = 0
+    for root, table in tables:
+        rows = slice(start, start := start + table.num_rows)
+        found.sha256[rows] = _contents(root, table)
+        found.phash[rows] = _bytes(table["phash"].to_pylist())
+    return found
 
 
 def _contents(root: Path, table: Any) -> Bytes:
@@ -78,12 +83,22 @@ def look_alikes(found: Digests, radius: int) -> tuple[Any, list[Problem]]:
 
 def _copies(found: Digests) -> Ints:
     """Each file that was there before, beside the first of its kind."""
-    known = np.flatnonzero(found.sha256.any(axis=1))
+    known = np.flatnonzero(_not_alone(found.sha256) & found.sha256.any(axis=1))
     rows = np.ascontiguousarray(found.sha256[known]).view("V32").ravel()
     _, first, kind = np.unique(rows, return_index=True, return_inverse=True)
     pairs = np.stack([known[first[kind]], known], axis=1)
     copies: Ints = pairs[pairs[:, 0] != pairs[:, 1]]
     return copies
+
+
+def _not_alone(digests_I32: Bytes) -> npt.NDArray[np.bool_]:
+    """Which share their first eight bytes with another: in a million, few that differ beyond."""
+    keys = digests_I32[:, :8].copy().view(np.uint64).ravel()
+    order = np.argsort(keys)
+    equal = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    shared = np.zeros(len(keys), bool)
+    shared[order[equal]] = shared[order[equal + 1]] = True
+    return shared
 
 
 def scene_groups(file_names: list[str], pairs: Any, count: int, pattern: str | None) -> Ints:

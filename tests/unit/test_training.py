@@ -1,6 +1,7 @@
 """The training loop: exact resume, refused non-finite steps, damaged checkpoints."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -81,6 +82,34 @@ def test_a_resumed_training_sees_the_same_losses_across_an_epoch(tmp_path, worke
     assert resumed_at == 40  # 11 steps are an epoch, so step 44 begins the fifth
     for one, other in zip(whole[40:], tail, strict=True):
         assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def of_precision(folder: Path, precision: str, steps: int) -> tuple[Training, list[dict]]:
+    """A training that goes on where its folder stands, and the losses of its steps."""
+    task = tiny.task(folder, images=22, checkpoint_every=40)
+    task = replace(task, run=task.run.model_copy(update={"precision": precision}))
+    run, seen = task.training(48, folder), []
+    run.backward = lambda batch: seen.append(task.backward(batch)) or seen[-1]
+    run.module.train()
+    for batch in islice(task.source(run.step, 48), steps):
+        run.advance(batch)
+    run.save()
+    return run, seen
+
+
+def test_bfloat16_follows_float32_and_resumes_to_the_bit(tmp_path):
+    (half, rounded), (_, exact) = (
+        of_precision(tmp_path / name, name, 12) for name in ("bfloat16", "float32")
+    )
+    first, reference = (float(losses[0]["total"]) for losses in (rounded, exact))
+    assert first != reference  # it is on
+    assert first == pytest.approx(reference, rel=0.02)
+    assert all(torch.isfinite(terms["total"]) for terms in rounded)
+    assert all(value.dtype != torch.bfloat16 for value in half.module.state_dict().values())
+    _, whole = of_precision(tmp_path / "whole", "bfloat16", 20)
+    _, tail = of_precision(tmp_path / "bfloat16", "bfloat16", 8)
+    for one, other in zip(whole[12:], tail, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 

@@ -102,26 +102,6 @@ class RunContract(BuildContract):
         np.testing.assert_allclose(found["boxes_xyxy"], boxes, atol=1e-3)
         np.testing.assert_allclose(found["scores"], scores, atol=1e-4)
 
-    def test_its_full_model_finds_what_is_there_in_images_of_any_size(
-        self, made, network, tmp_path
-    ):
-        if not made.includes_postprocess:
-            pytest.skip("its artifact is the bare network")
-        full = full_model(network, SIDE, RULES, tmp_path / "full.onnx")
-        session = made.load(made.build(full, tmp_path), threads=1)
-        reference = OnnxSession(full, 1)
-        for times in (1, 3, 5):
-            image, boxes, labels = scene(np.random.default_rng(times), side=times * SIDE)
-            found = session.run({"image": image})
-            overlaps = iou(boxes, found["boxes_xyxy"])
-            assert overlaps.max(axis=1).min() > 0.9
-            assert (found["labels"][overlaps.argmax(axis=1)] == labels).all()
-            cut = np.ascontiguousarray(image[: -times * 7])  # odd, and centred by the letterbox
-            found, expected = session.run({"image": cut}), reference.run({"image": cut})
-            assert len(found["scores"]) == len(expected["scores"]) > 0
-            np.testing.assert_allclose(found["boxes_xyxy"], expected["boxes_xyxy"], atol=0.02)
-            np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
-
     def test_it_repeats_itself(self, session):
         first, second = session.run(feeds()), session.run(feeds())
         assert all((first[name] == second[name]).all() for name in first)
@@ -171,11 +151,33 @@ class RunContract(BuildContract):
         np.testing.assert_allclose(found["scores"], scores, rtol=1e-4)
 
 
-class TestOnnxRuntimeCpu(RunContract):
+class FullModelContract(RunContract):
+    """For targets whose artifact is the full model, with letterbox and suppression in its graph."""
+
+    def test_its_full_model_finds_what_is_there_in_images_of_any_size(
+        self, made, network, tmp_path
+    ):
+        full = full_model(network, SIDE, RULES, tmp_path / "full.onnx")
+        session = made.load(made.build(full, tmp_path), threads=1)
+        reference = OnnxSession(full, 1)
+        for times in (1, 3, 5):
+            image, boxes, labels = scene(np.random.default_rng(times), side=times * SIDE)
+            found = session.run({"image": image})
+            overlaps = iou(boxes, found["boxes_xyxy"])
+            assert overlaps.max(axis=1).min() > 0.9
+            assert (found["labels"][overlaps.argmax(axis=1)] == labels).all()
+            cut = np.ascontiguousarray(image[: -times * 7])  # odd, and centred by the letterbox
+            found, expected = session.run({"image": cut}), reference.run({"image": cut})
+            assert len(found["scores"]) == len(expected["scores"]) > 0
+            np.testing.assert_allclose(found["boxes_xyxy"], expected["boxes_xyxy"], atol=0.02)
+            np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
+
+
+class TestOnnxRuntimeCpu(FullModelContract):
     kind = "onnxruntime-cpu"
 
 
-class TestOpenVinoCpu(RunContract):
+class TestOpenVinoCpu(FullModelContract):
     kind = "openvino-cpu"
 
     def test_it_computes_in_float32(self, session, made):

@@ -1,5 +1,6 @@
 """What runtimes on an x86 CPU have in common: the artifact is the full ONNX model, as it is."""
 
+import abc
 import shutil
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +10,7 @@ from frontier.errors import StageFailed, TargetUnavailable
 from frontier.targets.base import Session, Spelling
 
 
-class CpuTarget:
+class CpuTarget(abc.ABC):
     """Measured with ONNX Runtime: uint8 x int8 is 2.7x faster than float with VNNI, int8 x int8 no
     faster at all; OpenVINO takes either.
 
@@ -45,5 +46,6 @@ class CpuTarget:
         shutil.copyfile(model, path)
         return path
 
+    @abc.abstractmethod
     def load(self, artifact: Path, threads: int) -> Session:
-        raise NotImplementedError
+        """Load the model; see `base.Target`."""

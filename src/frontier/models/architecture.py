@@ -174,6 +174,14 @@ class SearchSpace:
     def middle_side(self) -> int:
         return sorted(self.image_sides)[len(self.image_sides) // 2]
 
+    def alike(self, stage: int, choice: StageChoice) -> tuple[StageChoice, ...]:
+        """Stages that all make the choice, each by its place in its own lists."""
+        depth, hidden = DEPTHS[stage].index(choice.depth), HIDDENS[stage].index(choice.hidden)
+        return tuple(
+            StageChoice(choice.block, depths[depth], hiddens[hidden], choice.concat)
+            for depths, hiddens in zip(DEPTHS, HIDDENS, strict=True)
+        )
+
     def seeds(self) -> list[Architecture]:
         """Where a search starts: S, M and L shapes, the smallest and the largest."""
         family = [yolo_nas(size, self.interface_width, self.middle_side) for size in "sml"]

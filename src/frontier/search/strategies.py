@@ -83,11 +83,19 @@ def evolution(told: Told, count: int) -> list[Architecture]:
 def random(told: Told, count: int) -> list[Architecture]:
     """Drawn evenly over the range of cost: choice by choice, most would lie in its middle."""
     generator = np.random.default_rng((told.seed, len(told.evaluated)))
-    choices = told.space.genes()
+    known = {architecture.code for architecture, _ in told.evaluated}
+    return by_cost(told.space, generator, count, known)
+
+
+def by_cost(
+    space: SearchSpace, generator: np.random.Generator, count: int, known: set[str]
+) -> list[Architecture]:
+    """`count` random architectures, cheapest first and evenly spread; none of the `known` codes."""
+    choices = space.genes()
     drawn = generator.integers(0, choices, (OVERDRAW * count, len(choices)))
-    order = np.argsort(stage_costs(told.space, drawn).sum(axis=1), kind="stable")
-    ordered = told.new(told.space.decode(genes) for genes in drawn[order].tolist())
-    return spread(ordered, count)
+    order = np.argsort(stage_costs(space, drawn).sum(axis=1), kind="stable")
+    ordered = dict.fromkeys(map(space.decode, drawn[order].tolist()))
+    return spread([a for a in ordered if a.code not in known], count)
 
 
 def grid(told: Told, count: int) -> list[Architecture]:

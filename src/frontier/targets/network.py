@@ -27,14 +27,14 @@ INPUT = "images_BCHW"
 OUTPUTS = ("boxes_xyxy", "scores")
 
 
-def export_network(module: "nn.Module", side: int, path: Path) -> Path:
-    """Write a deployed detector as ONNX: images [1, 3, S, S] in 0..1 -> boxes and scores.
+def export_network(module: "nn.Module", side: int, path: Path, batch_size: int = 1) -> Path:
+    """Write a deployed detector as ONNX: images [B, 3, S, S] in 0..1 -> boxes and scores.
 
     Args:
         module: `forward(images_BCHW) -> (boxes_xyxy [B, A, 4] in input pixels, scores [B, A, C])`.
         side: S, pixels.
     """
-    model = _simplify(_trace(module.eval(), side))
+    model = _simplify(_trace(module.eval(), side, batch_size))
     _widen_transposed_convolutions(model)
     _normalise(model)
     onnx.save(model, path)
@@ -85,7 +85,7 @@ def postprocess_model(params: Evaluate, opset: int = OPSET) -> onnx.ModelProto:
     )
 
 
-def _trace(module: "nn.Module", side: int) -> onnx.ModelProto:
+def _trace(module: "nn.Module", side: int, batch_size: int) -> onnx.ModelProto:
     import torch
 
     # The TorchScript exporter: 10x faster than the dynamo one on these networks (0.4 s against
@@ -99,7 +99,7 @@ def _trace(module: "nn.Module", side: int) -> onnx.ModelProto:
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             module,
-            (torch.zeros(1, 3, side, side),),
+            (torch.zeros(batch_size, 3, side, side),),
             path,
             input_names=[INPUT],
             output_names=list(OUTPUTS),

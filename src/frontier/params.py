@@ -184,9 +184,25 @@ class Search(Section):
     population: Annotated[int, Field(ge=2)]
     compare_random: bool
     recalibration_batches: Positive
+    estimator: Literal["whole", "table"]
+    calibration_models: Positive
+    held_out_models: Positive
+    objective: Literal["latency", "throughput"]
+    batch_size: Positive
     max_latency_ms: PositiveFloat | None
+    max_size_mb: PositiveFloat | None
+    max_memory_mb: PositiveFloat | None
     min_ap: Fraction | None
     baseline: str
+
+    @model_validator(mode="after")
+    def _batches_are_for_throughput(self) -> Self:
+        if self.objective == "latency" and self.batch_size != 1:
+            raise ValueError(
+                f"search.batch_size: latency is of one image, not of {self.batch_size}; set it to "
+                "1, or search.objective to throughput"
+            )
+        return self
 
 
 class Distill(Length):

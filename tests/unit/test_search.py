@@ -10,11 +10,17 @@ import pytest
 from frontier.labeling.thresholds import choose, wilson
 from frontier.metrics import Detections, Truth
 from frontier.models.architecture import Architecture, SearchSpace
-from frontier.search import session
 from frontier.search.accuracy import Evaluation, _read
 from frontier.search.evolution import evolve
 from frontier.search.features import genes_of
-from frontier.search.frontier import Point, hypervolume, non_dominated, ranks, recommend
+from frontier.search.frontier import (
+    Limits,
+    Point,
+    hypervolume,
+    non_dominated,
+    ranks,
+    recommend,
+)
 from frontier.search.latency import Timing
 from frontier.search.postmortem import explain, walk
 from frontier.search.quality import rank_quality
@@ -50,7 +56,7 @@ def test_frontier_keeps_what_nothing_beats():
     ],
 )
 def test_recommendation(max_ms, min_ap, code, feasible):
-    choice = recommend(POINTS, POINTS[2], max_ms, min_ap)
+    choice = recommend(POINTS, POINTS[2], Limits(max_latency_ms=max_ms, min_ap=min_ap))
     assert (choice.code, choice.feasible) == (code, feasible)
     if not feasible:
         assert "over" in choice.reason or "short" in choice.reason
@@ -58,7 +64,7 @@ def test_recommendation(max_ms, min_ap, code, feasible):
 
 def test_nan_never_wins():
     points = [*POINTS, Point("nan", float("nan"), float("nan"), 0.1)]
-    assert recommend(points, POINTS[0], 10.0, None).code == "slow"
+    assert recommend(points, POINTS[0], Limits(max_latency_ms=10.0)).code == "slow"
 
 
 BEST = SPACE.decode([0, 1, 2, 1] * 8 + [2, 1])
@@ -77,13 +83,21 @@ def traded(genes_NG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return share @ worth, share @ np.ones(34)
 
 
+def unlimited(genes_NG: np.ndarray) -> np.ndarray:
+    return np.zeros((len(genes_NG), 0))
+
+
+def over_ten(genes_NG: np.ndarray) -> np.ndarray:
+    return traded(genes_NG)[1][:, None] / 10 - 1
+
+
 def test_evolution_finds_a_planted_optimum_exactly():
-    found = evolve(SPACE, planted, 20_000, 100, 0, np.zeros((0, 34), int), None)
+    found = evolve(SPACE, planted, 20_000, 100, 0, np.zeros((0, 34), int), unlimited)
     assert [SPACE.decode(genes) for genes in found.tolist()] == [BEST]
 
 
 def test_evolution_keeps_to_a_limit_and_finds_what_is_best_within():
-    found = evolve(SPACE, traded, 40_000, 100, 0, np.zeros((0, 34), int), 10.0)
+    found = evolve(SPACE, traded, 40_000, 100, 0, np.zeros((0, 34), int), over_ten)
     ap, ms = traded(found)
     assert ms.max() <= 10.0
     assert (np.diff(ms) >= 0).all()
@@ -92,7 +106,7 @@ def test_evolution_keeps_to_a_limit_and_finds_what_is_best_within():
 
 def test_evolution_repeats_itself():
     first, second = (
-        evolve(SPACE, traded, 2000, 50, 3, np.zeros((0, 34), int), None) for _ in range(2)
+        evolve(SPACE, traded, 2000, 50, 3, np.zeros((0, 34), int), unlimited) for _ in range(2)
     )
     assert (first == second).all()
 
@@ -103,7 +117,7 @@ def told_of(evaluated: list[Architecture], **changed: object) -> Told:
     )
     genes = genes_of(SPACE, evaluated)
     values = [*zip(evaluated, traded(genes)[0].tolist(), strict=True)]
-    return Told(SPACE, search, 0, values, lambda genes: traded(genes)[1])
+    return Told(SPACE, search, 0, values, lambda genes: traded(genes)[1], unlimited)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -157,7 +171,7 @@ class Answers:
     """An evaluator whose subnets are as good as `traded` says."""
 
     def __init__(self) -> None:
-        self.supernet = SimpleNamespace(space=SPACE, extract=Untimed)
+        self.supernet = SimpleNamespace(space=SPACE, extract=Untimed, num_classes=3)
         self.asked: list[str] = []
 
     def evaluate(self, architecture: Architecture) -> Evaluation:
@@ -175,25 +189,28 @@ class Untimed:
 
 
 def timed_by_count(detectors: dict[str, Untimed], *_: object) -> dict[str, Timing]:
+    """As long as `traded` says, and of as many megabytes."""
     ms = traded(genes_of(SPACE, [d.architecture for d in detectors.values()]))[1] + 1
     latencies = [Latency(m, (m, m), None, None, 9, True) for m in ms.tolist()]
-    return {code: Timing(one, one) for code, one in zip(detectors, latencies, strict=True)}
+    return {
+        code: Timing(one, one, one.p50_ms, 10 * one.p50_ms)
+        for code, one in zip(detectors, latencies, strict=True)
+    }
 
 
 def searched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timed=timed_by_count, **changed: object
-):
+    tmp_path: Path, timed=timed_by_count, **changed: object
+) -> tuple[dict[str, object], list[str]]:
     tmp_path.mkdir(exist_ok=True)
-    monkeypatch.setattr(session, "time_architectures", timed)
     values = {"evaluations": 60, "candidates": 6000, "population": 50, "finalists": 15}
     search = tiny.PARAMS.search.model_copy(update={**values, "baseline": "yolo_nas_s", **changed})
     answers = Answers()
-    made = SearchSession(answers, None, search, None, 1, 0, tmp_path / "records", tmp_path)
+    made = SearchSession(answers, search, SimpleNamespace(time=timed, folder=tmp_path), None, 0)
     return made.run(), answers.asked
 
 
-def test_a_search_ends_with_a_frontier_and_beats_random_search(tmp_path, monkeypatch):
-    document, asked = searched(tmp_path, monkeypatch, compare_random=True)
+def test_a_search_ends_with_a_frontier_and_beats_random_search(tmp_path):
+    document, asked = searched(tmp_path, compare_random=True)
     assert len({*asked[:60]}) == 60
     compared = document["random"]
     assert compared["evaluations"] == 60
@@ -204,9 +221,9 @@ def test_a_search_ends_with_a_frontier_and_beats_random_search(tmp_path, monkeyp
     assert document["postmortem_residual"] == pytest.approx({"ms": 0, "AP": 0})
 
 
-def test_the_same_search_again_gives_the_same_document(tmp_path, monkeypatch):
-    first, _ = searched(tmp_path / "first", monkeypatch)
-    second, _ = searched(tmp_path / "second", monkeypatch)
+def test_the_same_search_again_gives_the_same_document(tmp_path):
+    first, _ = searched(tmp_path / "first")
+    second, _ = searched(tmp_path / "second")
     assert first == second
     assert first["random"] is None
 
@@ -215,9 +232,29 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize(
+    ("limit", "column"),
+    [
+        ("max_latency_ms", "latency_p50_ms"),
+        ("max_size_mb", "size_mb"),
+        ("max_memory_mb", "memory_mb"),
+    ],
+)
+def test_the_answer_keeps_to_a_limit_on_any_cost(tmp_path, limit: str, column: str):
+    free, _ = searched(tmp_path / "free", max_latency_ms=1000.0)
+    most = {row["recommended"]: row[column] for row in free["timed"]}[True]
+    held, _ = searched(tmp_path / "held", **{limit: 0.8 * most})
+    answer = next(row for row in held["timed"] if row["recommended"])
+    assert held["feasible"]
+    assert answer[column] <= 0.8 * most
+    none, _ = searched(tmp_path / "none", **{limit: 0.5})
+    assert not none["feasible"]
+    assert "over 0" in none["recommended"]["reason"]
+
+
 @pytest.mark.parametrize("after", [7, 25])
 def test_a_killed_search_goes_on_to_the_same_frontier(tmp_path, monkeypatch, after: int):
-    whole, _ = searched(tmp_path / "whole", monkeypatch)
+    whole, _ = searched(tmp_path / "whole")
     timings = []
 
     def timed(detectors: dict[str, Untimed], *rest: object) -> dict[str, Timing]:
@@ -235,9 +272,9 @@ def test_a_killed_search_goes_on_to_the_same_frontier(tmp_path, monkeypatch, aft
     evaluate = Answers.evaluate
     monkeypatch.setattr(Answers, "evaluate", dying)
     with pytest.raises(Killed):
-        searched(tmp_path / "cut", monkeypatch)
+        searched(tmp_path / "cut")
     monkeypatch.setattr(Answers, "evaluate", evaluate)
-    resumed, _ = searched(tmp_path / "cut", monkeypatch, timed=timed)
+    resumed, _ = searched(tmp_path / "cut", timed=timed)
     assert resumed == whole
     assert 6 not in timings  # the first six were timed before the kill
 

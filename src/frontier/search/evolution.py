@@ -14,6 +14,7 @@ from frontier.models.architecture import SearchSpace
 Genes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Objective = Callable[[Genes], tuple[Floats, Floats]]
+Excess = Callable[[Genes], Floats]
 
 
 def evolve(
@@ -23,7 +24,7 @@ def evolve(
     population: int,
     seed: int,
     start: Genes,
-    max_ms: float | None,
+    excess: Excess,
 ) -> Genes:
     """The non-dominated `[N, G]` by (predicted AP, estimated ms), fastest first.
 
@@ -31,7 +32,7 @@ def evolve(
         objective: `[P, G]` -> predicted AP and estimated ms, `[P]` each.
         candidates: how many are considered in all, in generations of `population`.
         start: members of the first generation, `[S, G]`.
-        max_ms: candidates over it rank behind every one below.
+        excess: `[P, G]` -> over each limit, `[P, L]`; above 0 ranks behind every one that is not.
     """
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.operators.crossover.ux import UX
@@ -44,25 +45,27 @@ def evolve(
     algorithm = NSGA2(
         pop_size=population, sampling=first, crossover=UX(), mutation=_redraw(choices)
     )
-    problem = _problem(choices, objective, max_ms)
+    problem = _problem(choices, objective, excess)
     found = minimize(problem, algorithm, ("n_eval", candidates), seed=seed)
     members = found.pop if found.opt is None else found.opt
     genes = np.unique(members.get("X").astype(np.int64), axis=0)
     return genes[np.argsort(objective(genes)[1], kind="stable")]
 
 
-def _problem(choices: npt.NDArray[Any], objective: Objective, max_ms: float | None) -> Any:
+def _problem(choices: npt.NDArray[Any], objective: Objective, excess: Excess) -> Any:
     from pymoo.core.problem import Problem
 
     class Predicted(Problem):
         def _evaluate(self, x: Any, out: Any, *args: Any, **kwargs: Any) -> None:
-            ap, ms = objective(x.astype(np.int64))
+            genes = x.astype(np.int64)
+            ap, ms = objective(genes)
             out["F"] = np.stack([-ap, ms], axis=1)
-            out["G"] = np.zeros((len(ms), 1)) if max_ms is None else (ms - max_ms)[:, None]
+            out["G"] = excess(genes)
 
     size = len(choices)
+    limits = excess(np.zeros((1, size), np.int64)).shape[1]
     made: Any = Predicted  # its constructor has no types
-    return made(n_var=size, n_obj=2, n_ieq_constr=1, xl=0, xu=choices - 1, vtype=int)
+    return made(n_var=size, n_obj=2, n_ieq_constr=limits, xl=0, xu=choices - 1, vtype=int)
 
 
 def _redraw(choices: npt.NDArray[Any]) -> Any:

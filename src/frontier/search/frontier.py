@@ -1,18 +1,26 @@
 """The efficient frontier and the one recommended point on it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from frontier.params import Search
+
 
 class Point(NamedTuple):
-    """One timed architecture; `ap_low` is the lower confidence bound of `ap` (0..1)."""
+    """One timed architecture; `ap_low` is the lower confidence bound of `ap` (0..1).
+
+    Size and memory are None where they were not measured.
+    """
 
     code: str
     ap: float
     ap_low: float
     ms: float
+    size_mb: float | None = None
+    memory_mb: float | None = None
 
 
 class Choice(NamedTuple):
@@ -57,65 +65,93 @@ def hypervolume(points: Sequence[Point], worst_ms: float) -> float:
     return float(volume(costs, ref=[0.0, worst_ms]))
 
 
-def recommend(
-    points: Sequence[Point], baseline: Point, max_latency_ms: float | None, min_ap: float | None
-) -> Choice:
-    """Fastest with AP >= `min_ap` by its lower bound, or most accurate within `max_latency_ms`.
+@dataclass(frozen=True)
+class Limits:
+    """What the answer must keep to; None where there is no limit.
 
-    With no limit the baseline's own latency is the limit: the most accurate that is no slower.
-    An infeasible limit gives the nearest miss and says by how much.
+    Attributes:
+        max_latency_ms: of an image.
+        max_size_mb: of the INT8 network's file.
+        max_memory_mb: peak of a process that loads and runs it.
+        min_ap: held by the lower end of the AP's interval, 0..1.
+    """
+
+    max_latency_ms: float | None = None
+    max_size_mb: float | None = None
+    max_memory_mb: float | None = None
+    min_ap: float | None = None
+
+    @classmethod
+    def of(cls, search: Search) -> Self:
+        return cls(**{field.name: getattr(search, field.name) for field in fields(cls)})
+
+    def misses(self, point: Point) -> dict[str, float]:
+        """By how much of the limit a point misses each that it does not keep to."""
+        costs = {
+            "max_latency_ms": point.ms,
+            "max_size_mb": point.size_mb,
+            "max_memory_mb": point.memory_mb,
+        }
+        over = {name: _over(cost, getattr(self, name)) for name, cost in costs.items()}
+        short = (
+            0.0 if self.min_ap is None else (self.min_ap - point.ap_low) / max(self.min_ap, 1e-9)
+        )
+        return {name: miss for name, miss in {**over, "min_ap": short}.items() if miss > 0}
+
+
+def _over(cost: float | None, limit: float | None) -> float:
+    return 0.0 if cost is None or limit is None else cost / limit - 1
+
+
+def recommend(points: Sequence[Point], baseline: Point, limits: Limits) -> Choice:
+    """Fastest with AP >= `min_ap` by its lower bound, or most accurate within the limits.
+
+    With no limit on AP or time the baseline's own latency is the limit: the most accurate that is
+    no slower. Limits that nothing keeps to give the nearest miss and say by how much.
     """
     candidates = [p for p in points if np.isfinite(p.ap) and np.isfinite(p.ms)]
-    if min_ap is not None:
-        return _fastest(candidates, min_ap, max_latency_ms)
-    limit = baseline.ms if max_latency_ms is None else max_latency_ms
-    within = [p for p in candidates if p.ms <= limit]
-    if not within:
-        nearest = min(candidates, key=lambda p: p.ms)
-        return Choice(
-            nearest.code,
-            False,
-            (
-                f"No architecture meets {limit:.2f} ms; the nearest takes {nearest.ms:.2f} ms, "
-                f"{nearest.ms - limit:.2f} ms over."
-            ),
-        )
-    best = max(within, key=lambda p: (p.ap, -p.ms))
-    named = "the baseline's own latency" if max_latency_ms is None else "the limit"
-    return Choice(
-        best.code,
-        True,
-        (
-            f"The most accurate of {len(candidates)} timed architectures within {named} "
-            f"({limit:.2f} ms): supernet AP {best.ap:.3f} at {best.ms:.2f} ms, against the "
-            f"baseline's {baseline.ap:.3f} at {baseline.ms:.2f} ms."
-        ),
-    )
-
-
-def _fastest(points: Sequence[Point], min_ap: float, max_ms: float | None) -> Choice:
-    limit = float("inf") if max_ms is None else max_ms
-    good = [p for p in points if p.ap_low >= min_ap and p.ms <= limit]
-    if good:
+    free = limits.min_ap is None and limits.max_latency_ms is None
+    held = replace(limits, max_latency_ms=baseline.ms) if free else limits
+    good = [p for p in candidates if not held.misses(p)]
+    if not good:
+        return _nearest(candidates, held)
+    if held.min_ap is not None:
         best = min(good, key=lambda p: p.ms)
-        return Choice(
-            best.code,
-            True,
-            (
-                f"The fastest of {len(points)} timed architectures whose AP is at least "
-                f"{min_ap:.3f} by the lower end of its 95 % interval ({best.ap_low:.3f}): "
-                f"{best.ms:.2f} ms, AP {best.ap:.3f}."
-            ),
+        text = (
+            f"The fastest of {len(candidates)} timed architectures within the limits whose AP is "
+            f"at least {held.min_ap:.3f} by the lower end of its 95 % interval "
+            f"({best.ap_low:.3f}): {best.ms:.2f} ms, AP {best.ap:.3f}."
         )
-    affordable = [p for p in points if p.ms <= limit] or [min(points, key=lambda p: p.ms)]
-    nearest = max(affordable, key=lambda p: p.ap_low)
-    over = f" and {nearest.ms - limit:.2f} ms over the limit" if nearest.ms > limit else ""
-    return Choice(
-        nearest.code,
-        False,
-        (
-            f"No timed architecture reaches AP {min_ap:.3f} by its lower bound; the nearest has "
-            f"{nearest.ap_low:.3f} (AP {nearest.ap:.3f}), {min_ap - nearest.ap_low:.3f} short"
-            f"{over}."
-        ),
+        return Choice(best.code, True, text)
+    best = max(good, key=lambda p: (p.ap, -p.ms))
+    named = "the baseline's own latency" if free else "the limit"
+    text = (
+        f"The most accurate of {len(candidates)} timed architectures within {named} "
+        f"({held.max_latency_ms:.2f} ms): supernet AP {best.ap:.3f} at {best.ms:.2f} ms, against "
+        f"the baseline's {baseline.ap:.3f} at {baseline.ms:.2f} ms."
     )
+    return Choice(best.code, True, text)
+
+
+def _nearest(points: Sequence[Point], limits: Limits) -> Choice:
+    """The point whose worst miss, as a share of its limit, is least."""
+    nearest = min(points, key=lambda p: (max(limits.misses(p).values()), -p.ap_low))
+    words = {
+        "max_latency_ms": lambda limit: (
+            f"takes {nearest.ms:.2f} ms, {nearest.ms - limit:.2f} ms over {limit:.2f}"
+        ),
+        "max_size_mb": lambda limit: (
+            f"has {nearest.size_mb:.2f} MB, {nearest.size_mb - limit:.2f} MB over {limit:.2f}"
+        ),
+        "max_memory_mb": lambda limit: (
+            f"needs {nearest.memory_mb:.0f} MB of memory, "
+            f"{nearest.memory_mb - limit:.0f} MB over {limit:.0f}"
+        ),
+        "min_ap": lambda limit: (
+            f"has an AP of at least {nearest.ap_low:.3f} (AP {nearest.ap:.3f}), "
+            f"{limit - nearest.ap_low:.3f} short of {limit:.3f}"
+        ),
+    }
+    missed = [words[name](getattr(limits, name)) for name in limits.misses(nearest)]
+    text = f"No timed architecture keeps to every limit; the nearest {' and '.join(missed)}."
+    return Choice(nearest.code, False, text)

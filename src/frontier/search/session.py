@@ -8,28 +8,24 @@ import numpy as np
 
 from frontier import tracking
 from frontier.models.architecture import Architecture
-from frontier.params import Measure, Search
+from frontier.params import Search
 from frontier.search.accuracy import AccuracyPredictor, Evaluation, Evaluator
+from frontier.search.costs import Costs, Surveyed
 from frontier.search.features import Floats, genes_of
 from frontier.search.frontier import (
     Choice,
+    Limits,
     Point,
     hypervolume,
     non_dominated,
     ranks,
     recommend,
 )
-from frontier.search.latency import (
-    LatencyEstimator,
-    Timing,
-    append_timings,
-    read_timings,
-    time_architectures,
-)
+from frontier.search.latency import Stopwatch, Timing, append_timings, read_timings
 from frontier.search.postmortem import explain, walk
-from frontier.search.quality import estimator_quality, rank_quality
+from frontier.search.quality import rank_quality
 from frontier.search.strategies import STRATEGIES, Strategy, Told, random, spread
-from frontier.targets.base import Target
+from frontier.search.survey import Survey, build
 
 
 class SearchSession:
@@ -37,53 +33,56 @@ class SearchSession:
 
     Args:
         evaluator: remembers accuracies across a kill.
-        records: where latencies measured on this device are recorded.
-        work: folder for the networks that are timed, and for what they took.
+        stopwatch: times networks; its folder also keeps what they took.
+        survey: of the device, where `search.estimator` asks for the table.
     """
 
     def __init__(
         self,
         evaluator: Evaluator,
-        target: Target,
         search: Search,
-        measure: Measure,
-        threads: int,
+        stopwatch: Stopwatch,
+        survey: Survey | None,
         seed: int,
-        records: Path,
-        work: Path,
     ) -> None:
-        self.evaluator, self.target, self.search, self.measure = evaluator, target, search, measure
-        self.threads, self.seed, self.records, self.work = threads, seed, records, work
+        self.evaluator, self.search, self.stopwatch = evaluator, search, stopwatch
+        self.survey, self.seed = survey, seed
         self.space = evaluator.supernet.space
         self.baseline = self.space.baseline(search.baseline)
+        self.limits = Limits.of(search)
         self.evaluations: dict[str, Evaluation] = {}
         self.timings: dict[str, Timing] = read_timings(self._journal)
-        self.estimator: LatencyEstimator
+        self.costs: Costs
         self._planned = search.evaluations * (2 if search.compare_random else 1)
 
     def run(self) -> dict[str, Any]:
         """The content of `search.json`."""
         start = [*dict.fromkeys([self.baseline, *self.space.seeds()])]
         self._time(start)
-        self.estimator = LatencyEstimator(self.space, self._ms())
+        classes = self.evaluator.supernet.num_classes
+        self.costs = Costs(self.space, classes, self.limits, self.timings, self._surveyed())
         found = self._spend(STRATEGIES[self.search.strategy], start)
         finalists = self._finalists(found)
         held_out = self._held_out(finalists)
         choice = recommend(
             [self._point(code) for code in finalists],
             self._point(self.baseline.code),
-            self.search.max_latency_ms,
-            self.search.min_ap,
+            self.limits,
         )
         document = self._document(finalists, choice, held_out)
         return {**document, "random": self._random(finalists)}
+
+    def _surveyed(self) -> Surveyed | None:
+        return None if self.survey is None else build(self.survey, self.search)
 
     def _spend(self, strategy: Strategy, start: list[Architecture]) -> list[str]:
         """Evaluate as many as `search.evaluations`, `start` among them; their codes."""
         evaluated = self._evaluate(start, [])
         size = -(-self.search.evaluations // (self.search.rounds + 1))
         while (left := self.search.evaluations - len(evaluated)) > 0:
-            told = Told(self.space, self.search, self.seed, evaluated, self.estimator.estimate_ms)
+            told = Told(
+                self.space, self.search, self.seed, evaluated, self.costs.ms, self.costs.excess
+            )
             asked = strategy(told, min(left, size))
             evaluated = self._evaluate(asked, evaluated)
         return [architecture.code for architecture, _ in evaluated]
@@ -103,14 +102,21 @@ class SearchSession:
         return known
 
     def _finalists(self, codes: list[str]) -> list[str]:
-        """Baseline, smallest, largest, then the best non-domination ranks by (AP, estimated ms)."""
+        """Baseline, smallest, largest, then the best non-domination ranks by (AP, estimated ms).
+
+        Those that may or may not keep to the limit, by the error of their estimates, come on top;
+        an estimator that is not to be trusted is asked for twice as many of the best.
+        """
         fixed = [self.baseline.code, self.space.smallest.code, self.space.largest.code]
         others = [code for code in codes if code not in fixed]
-        return [*dict.fromkeys(fixed), *self._best(others, self.search.finalists - len(fixed))]
+        count = self.search.finalists * (2 if self.costs.doubted else 1)
+        best = self._best(others, count - len(fixed))
+        doubtful = self.costs.straddling(others)
+        return [*dict.fromkeys([*fixed, *best, *spread(doubtful, self.search.finalists)])]
 
     def _best(self, codes: list[str], count: int) -> list[str]:
         """Rank by rank; of the last one that finds room, some evenly spread over time."""
-        ms = self.estimator.estimate_ms(genes_of(self.space, _parse(codes)))
+        ms = self.costs.ms(genes_of(self.space, _parse(codes)))
         rank = np.array(ranks([self.evaluations[code].AP for code in codes], [*ms]))
         best: list[str] = []
         while len(best) < min(count, len(codes)):
@@ -122,7 +128,7 @@ class SearchSession:
 
     def _held_out(self, finalists: list[str]) -> dict[str, tuple[float, float]]:
         """Time the finalists; estimated and measured ms of those that the estimator did not see."""
-        estimated = self.estimator.estimate_ms(genes_of(self.space, _parse(finalists)))
+        estimated = self.costs.ms(genes_of(self.space, _parse(finalists)))
         fresh = [code not in self.timings for code in finalists]
         self._time(_parse(finalists))
         return {
@@ -154,13 +160,8 @@ class SearchSession:
         if not wanted:
             return
         known = self.timings.get(self.baseline.code)
-        timed = time_architectures(
+        timed = self.stopwatch.time(
             {a.code: self.evaluator.supernet.extract(a).cpu() for a in wanted},
-            self.target,
-            self.measure,
-            self.threads,
-            self.records,
-            self.work,
             self.evaluator.supernet.extract(self.baseline).cpu(),
             known.int8.p50_ms if known else None,
         )
@@ -169,14 +170,21 @@ class SearchSession:
 
     @property
     def _journal(self) -> Path:
-        return self.work / "timings.jsonl"
+        return self.stopwatch.folder / "timings.jsonl"
 
     def _ms(self) -> dict[str, float]:
         return {code: timing.int8.p50_ms for code, timing in self.timings.items()}
 
     def _point(self, code: str) -> Point:
-        evaluation = self.evaluations[code]
-        return Point(code, evaluation.AP, evaluation.AP_interval[0], self.timings[code].int8.p50_ms)
+        evaluation, timing = self.evaluations[code], self.timings[code]
+        return Point(
+            code,
+            evaluation.AP,
+            evaluation.AP_interval[0],
+            timing.int8.p50_ms,
+            timing.size_mb,
+            timing.memory_mb,
+        )
 
     def _document(
         self, finalists: list[str], choice: Choice, held_out: dict[str, tuple[float, float]]
@@ -192,11 +200,16 @@ class SearchSession:
             "timed": rows,
             "recommended": {"architecture": choice.code, "reason": choice.reason},
             "baseline": baseline,
-            "limits": {"max_latency_ms": self.search.max_latency_ms, "min_ap": self.search.min_ap},
+            "limits": asdict(self.limits),
+            "objective": self.search.objective,
+            "batch_size": self.search.batch_size,
+            "strategy": self.search.strategy,
+            "seed": self.seed,
+            "candidates": self.search.candidates,
             "feasible": choice.feasible,
             "postmortem": steps,
             "postmortem_residual": residual,
-            "estimator": estimator_quality(*_columns(held_out)),
+            "estimator": self.costs.quality(*_columns(held_out)),
             "predictor": self._predictor_quality(),
             "space_size": self.space.size,
         }
@@ -223,7 +236,7 @@ class SearchSession:
             for code, evaluation in self.evaluations.items()
         ]
         predicted = AccuracyPredictor(self.space, evaluated).out_of_fold(evaluated)
-        ms = self.estimator.estimate_ms(genes_of(self.space, [a for a, _ in evaluated]))
+        ms = self.costs.ms(genes_of(self.space, [a for a, _ in evaluated]))
         return rank_quality(predicted, np.array([ap for _, ap in evaluated]), ms)
 
     def _row(self, code: str, on_frontier: set[str], recommended: str) -> dict[str, Any]:
@@ -241,6 +254,9 @@ class SearchSession:
             "latency_interval_ms": [*timing.int8.interval_ms],
             "latency_float_p50_ms": timing.float32.p50_ms,
             "latency_float_interval_ms": [*timing.float32.interval_ms],
+            "size_mb": timing.size_mb,
+            "memory_mb": timing.memory_mb,
+            "reference_ms": [*timing.int8.reference_ms],
             "gmac": evaluation.gmac,
             "parameters": evaluation.parameters,
             "stable": timing.int8.stable and timing.float32.stable,

@@ -36,6 +36,7 @@ class Told:
     Attributes:
         evaluated: architectures with their measured AP, in the order of evaluation.
         estimate_ms: `[N, G]` -> milliseconds, `[N]`.
+        excess: `[N, G]` -> estimated excess over each limit, as a share of it, `[N, L]`.
     """
 
     space: SearchSpace
@@ -43,6 +44,7 @@ class Told:
     seed: int
     evaluated: list[tuple[Architecture, float]]
     estimate_ms: Callable[[Genes], Floats]
+    excess: Callable[[Genes], Floats]
 
     def new(self, architectures: Iterator[Architecture] | list[Architecture]) -> list[Architecture]:
         """Those that were not evaluated yet, each once."""
@@ -74,7 +76,7 @@ def evolution(told: Told, count: int) -> list[Architecture]:
         told.search.population,
         told.seed + len(told.evaluated),
         genes_of(told.space, architectures),
-        told.search.max_latency_ms,
+        told.excess,
     )
     believed = told.new(told.space.decode(genes) for genes in front.tolist())
     return spread(believed, count) or random(told, count)
@@ -133,14 +135,14 @@ def _trials(told: Told) -> Iterator["FrozenTrial"]:
 
     names = _distributions(told.space)
     genes = genes_of(told.space, [architecture for architecture, _ in told.evaluated])
-    limit = told.search.max_latency_ms
-    estimated = told.estimate_ms(genes)
-    for row, ms, (_, ap) in zip(genes.tolist(), estimated, told.evaluated, strict=True):
+    estimated, over = told.estimate_ms(genes), told.excess(genes)
+    rows = zip(genes.tolist(), estimated, over, told.evaluated, strict=True)
+    for row, ms, own, (_, ap) in rows:
         yield create_trial(
             params=dict(zip(names, row, strict=True)),
             distributions=names,
             values=[ap, float(ms)],
-            constraints={} if limit is None else {"over_ms": float(ms) - limit},
+            constraints={f"limit{i}": float(miss) for i, miss in enumerate(own)},
         )
 
 

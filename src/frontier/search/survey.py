@@ -7,7 +7,6 @@ measurement is scaled to. What was timed on this device before, to the byte, is 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +15,7 @@ from frontier import tracking
 from frontier.models.architecture import Architecture, SearchSpace
 from frontier.params import Measure, Search
 from frontier.quantization import qdq
+from frontier.search.costs import Surveyed
 from frontier.search.graphs import Graphs
 from frontier.search.strategies import by_cost
 from frontier.search.table import Table, TableEstimator, base_of, entries
@@ -77,12 +77,8 @@ class Survey:
         return path
 
 
-def build(survey: Survey, search: Search) -> tuple[TableEstimator, dict[str, Any]]:
-    """Time what the table needs; the estimator, and how good it is on networks held out.
-
-    Returns:
-        The estimator of milliseconds a query, and what the report says of it.
-    """
+def build(survey: Survey, search: Search) -> Surveyed:
+    """Time what the table needs; the estimator, and how good it is on networks held out."""
     space = survey.graphs.space
     parts = entries(space)
     calibration, held_out = _whole(space, search)
@@ -92,7 +88,7 @@ def build(survey: Survey, search: Search) -> tuple[TableEstimator, dict[str, Any
     table = Table(space, {a.code: timed[a.code].p50_ms for a in parts})
     estimator = TableEstimator(table, {a.code: timed[a.code].p50_ms for a in calibration})
     measured = {a.code: timed[a.code].p50_ms for a in held_out}
-    return estimator, {
+    quality = {
         **estimator.judge(measured),
         "parts": len(parts),
         "calibration": len(calibration),
@@ -100,6 +96,7 @@ def build(survey: Survey, search: Search) -> tuple[TableEstimator, dict[str, Any
         "unstable": sum(not latency.stable for latency in timed.values()),
         "reference": {"architecture": base_of(space).code, **asdict(timed[base_of(space).code])},
     }
+    return Surveyed(estimator, quality)
 
 
 def _whole(space: SearchSpace, search: Search) -> tuple[list[Architecture], list[Architecture]]:

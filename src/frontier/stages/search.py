@@ -4,10 +4,13 @@ from pathlib import Path
 
 from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
-from frontier.models.supernet import load_supernet
+from frontier.models.supernet import Supernet, load_supernet
 from frontier.params import Measure, Run, Search, Section, Space, Target
 from frontier.search.accuracy import Evaluator
+from frontier.search.graphs import Graphs
+from frontier.search.latency import Stopwatch
 from frontier.search.session import SearchSession
+from frontier.search.survey import Survey
 from frontier.stages import Inputs
 from frontier.targets import target as target_of
 from frontier.targets.hardware import fingerprint_id
@@ -35,16 +38,12 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         inputs.work / "evaluations.jsonl",
         device,
     )
-    hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
     session = SearchSession(
         evaluator,
-        target_of(params.target),
         params.search,
-        params.measure,
-        params.run.threads,
+        _stopwatch(params, inputs),
+        _survey(params, inputs, supernet),
         params.run.seed,
-        records_path(inputs.root, hardware, f"search@{inputs.target}"),
-        inputs.work,
     )
     document = {"target": inputs.target, **session.run()}
     write_json(out / "search.json", document)
@@ -56,3 +55,34 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         "evaluated": len(document["evaluated"]),
         "timed": len(document["timed"]),
     }
+
+
+def _stopwatch(params: Params, inputs: Inputs) -> Stopwatch:
+    return Stopwatch(
+        target_of(params.target),
+        params.measure,
+        params.run.threads,
+        params.search.batch_size,
+        params.search.max_memory_mb is not None,
+        _records(inputs, "search"),
+        inputs.work,
+    )
+
+
+def _survey(params: Params, inputs: Inputs, supernet: Supernet) -> Survey | None:
+    """How the latency table is made, where one is asked for."""
+    if params.search.estimator == "whole":
+        return None
+    return Survey(
+        Graphs(supernet.space, supernet.num_classes, params.search.batch_size),
+        target_of(params.target),
+        params.measure,
+        params.run.threads,
+        _records(inputs, "table"),
+        inputs.work,
+    )
+
+
+def _records(inputs: Inputs, kind: str) -> Path:
+    hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
+    return records_path(inputs.root, hardware, f"{kind}@{inputs.target}")

@@ -35,7 +35,11 @@ Samples = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one query; a percentile is None below its minimum query count."""
+    """Milliseconds of one query; a percentile is None below its minimum query count.
+
+    Attributes:
+        reference_ms: the reference network's median in each block, which tells of drift.
+    """
 
     p50_ms: float
     interval_ms: tuple[float, float]  # 95 %, bootstrap over blocks
@@ -43,9 +47,17 @@ class Latency:
     p99_ms: float | None
     queries: int
     stable: bool  # False: the reference drifted in a block after all repeats
+    reference_ms: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def latency_of(values: dict[str, Any]) -> Latency:
+    """The inverse of `Latency.as_dict`, as JSON gives it back."""
+    low, high = values["interval_ms"]
+    reference_ms = tuple(values["reference_ms"])
+    return Latency(**{**values, "interval_ms": (low, high), "reference_ms": reference_ms})
 
 
 def records_path(root: Path, device_fingerprint: str, stage: str) -> Path:
@@ -104,7 +116,7 @@ def measure_latency(
     if missing:
         wanted = {key: models[key] for key in dict.fromkeys([reference, *missing.values()])}
         sessions = {key: target.load(path, threads) for key, path in wanted.items()}
-        fed = {key: given.get(key) or _random_feeds(session) for key, session in sessions.items()}
+        fed = {key: given.get(key) or random_feeds(session) for key, session in sessions.items()}
         timed = time_sessions(sessions, fed, measure, reference, reference_ms)
         measured = {name: timed[key] for name, key in missing.items()}
         _append_records(records, measured)
@@ -153,6 +165,7 @@ def summarise(blocks: list[Block], usual_ms: float, max_drift: float) -> Latency
         p99_ms=float(np.percentile(pooled, 99)) if len(pooled) >= QUERIES_FOR_P99 else None,
         queries=len(pooled),
         stable=all(block.drift <= max_drift for block in blocks),
+        reference_ms=tuple(block.reference_ms for block in blocks),
     )
 
 
@@ -176,7 +189,8 @@ def _queries(session: Session, feeds: Arrays, count: int) -> Samples:
     return samples / 1e6
 
 
-def _random_feeds(session: Session) -> Arrays:
+def random_feeds(session: Session) -> Arrays:
+    """Inputs of the model's own shapes and types, the same each time."""
     rng = np.random.default_rng(0)
     feeds: Arrays = {}
     for name, (kind, shape) in session.inputs.items():
@@ -210,8 +224,7 @@ def _read_records(path: Path) -> dict[str, Latency]:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        low, high = record["latency"].pop("interval_ms")
-        found[record["name"]] = Latency(interval_ms=(low, high), **record["latency"])
+        found[record["name"]] = latency_of(record["latency"])
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from frontier.models.architecture import Architecture, SearchSpace
+from frontier.models.architecture import Architecture, SearchSpace, StageChoice
 from frontier.models.blocks import fuse
 from frontier.models.detector import Detector, count_parameters
 from frontier.search import survey
@@ -42,17 +42,18 @@ def operations(model: onnx.ModelProto) -> Counter[object]:
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_a_composed_graph_is_the_exported_one(tmp_path: Path, batch_size: int):
-    graphs = Graphs(SPACE, 3, batch_size)
-    for architecture in drawn(2, seed=batch_size):
-        composed = graphs.compose(architecture)
-        onnx.checker.check_model(composed, full_check=True)
-        path = tmp_path / "network.onnx"
-        detector = Detector(architecture, 3)
-        export_network(detector.deploy(), architecture.image_side, path, batch_size)
-        exported = onnx.load(path)
-        assert operations(composed) == operations(exported)
-        assert composed.graph.input == exported.graph.input
-        assert [*composed.graph.output] == [*exported.graph.output]
+    large, small = SPACE.largest.stages, SPACE.alike(0, StageChoice("d", 2, 48, concat=False))
+    turns = zip(large, small, strict=True)
+    mixed = tuple(pair[place % 2] for place, pair in enumerate(turns))
+    architecture = Architecture(0.25, 96, 0.75, mixed)
+    composed = Graphs(SPACE, 3, batch_size).compose(architecture)
+    onnx.checker.check_model(composed, full_check=True)
+    detector = Detector(architecture, 3)
+    path = export_network(detector.deploy(), 96, tmp_path / "network.onnx", batch_size)
+    exported = onnx.load(path)
+    assert operations(composed) == operations(exported)
+    assert [*composed.graph.input] == [*exported.graph.input]
+    assert [*composed.graph.output] == [*exported.graph.output]
 
 
 def additive_ms(architecture: Architecture) -> float:
@@ -123,7 +124,7 @@ def test_the_table_is_scaled_to_the_device_of_today():
 
 def test_a_survey_times_each_network_once_and_keeps_it(tmp_path: Path, monkeypatch):
     space = SearchSpace(0.25, (64,))
-    monkeypatch.setattr(survey, "entries", lambda space: [*space.seeds()])
+    monkeypatch.setattr(survey, "entries", lambda space: [space.smallest, space.largest])
     times: list[int] = []
 
     class Counting:
@@ -141,7 +142,7 @@ def test_a_survey_times_each_network_once_and_keeps_it(tmp_path: Path, monkeypat
     measure = tiny.PARAMS.measure.model_copy(update={"queries": 4, "warmup": 0, "max_drift": 1e9})
     graphs = SimpleNamespace(space=space, compose=Graphs(space, 3, 1).compose)
     made = Survey(graphs, Counting(), measure, 1, tmp_path / "records.jsonl", tmp_path)
-    networks = [*space.seeds(), *space.seeds()]
+    networks = [space.smallest, space.largest, space.smallest]
     first = made.time(networks, measure)
     assert {*first} >= {network.code for network in networks}
     asked = len(times)

@@ -77,7 +77,7 @@ class Table:
     ms: dict[str, float]
 
     def components(self, genes_NG: Genes) -> Floats:
-        """Milliseconds of the base, then what each stage and the head add to it, `[N, K]`."""
+        """Milliseconds of the base, what each stage and the head add, and a constant, `[N, K]`."""
         base, stages, heads = self._differences
         sides, share = genes_NG[:, -1], self._share(genes_NG)[:, None]
         columns = [base[sides][:, None]]
@@ -85,7 +85,8 @@ class Table:
             low, high = (side[tuple(genes_NG[:, 4 * stage : 4 * stage + 4].T)] for side in table)
             columns.append(_between(low[:, None], high[:, None], share))
         low, high = (side[genes_NG[:, -2]][:, None] for side in heads)
-        return np.concatenate([*columns, _between(low, high, share)], axis=1)
+        constant = np.full((len(genes_NG), 1), base.min())
+        return np.concatenate([*columns, _between(low, high, share), constant], axis=1)
 
     @cached_property
     def _differences(self) -> tuple[Floats, list[Floats], Floats]:
@@ -130,11 +131,13 @@ class TableEstimator:
         from sklearn.linear_model import Ridge
 
         self.table = table
-        components = table.components(_genes(table.space, [*whole]))
-        ms = np.array([*whole.values()])[:, None]
+        shares = (
+            table.components(_genes(table.space, [*whole])) / np.array([*whole.values()])[:, None]
+        )
+        plain = np.append(np.ones(shares.shape[1] - 1), 0.0)  # a sum, without the constant
         model = Ridge(alpha=STIFFNESS, fit_intercept=False)
-        model.fit(components / ms, 1 - (components / ms).sum(axis=1))
-        self.weights = 1 + np.asarray(model.coef_)
+        model.fit(shares, 1 - shares @ plain)
+        self.weights = plain + np.asarray(model.coef_)
 
     def estimate(self, genes_NG: Genes) -> Floats:
         """Milliseconds, `[N]`."""

@@ -187,6 +187,8 @@ class Search(Section):
     estimator: Literal["whole", "table"]
     calibration_models: Positive
     held_out_models: Positive
+    audit_networks: Count
+    audit_steps: Positive
     objective: Literal["latency", "throughput"]
     batch_size: Positive
     max_latency_ms: PositiveFloat | None

@@ -5,8 +5,9 @@ from pathlib import Path
 from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
 from frontier.models.supernet import Supernet, load_supernet
-from frontier.params import Measure, Run, Search, Section, Space, Target
+from frontier.params import Measure, Run, Search, Section, Space, Target, Train
 from frontier.search.accuracy import Evaluator
+from frontier.search.audit import Auditor
 from frontier.search.graphs import Graphs
 from frontier.search.latency import Stopwatch
 from frontier.search.session import SearchSession
@@ -21,6 +22,7 @@ from frontier.training.loop import training_device
 class Params(Section):
     run: Run
     space: Space
+    train: Train
     search: Search
     measure: Measure
     target: Target
@@ -46,6 +48,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         params.run.seed,
     )
     document = {"target": inputs.target, **session.run()}
+    document["audit"] = _auditor(params, evaluator, inputs.work).audit(document)
     write_json(out / "search.json", document)
     chosen = next(row for row in document["timed"] if row["recommended"])
     return {
@@ -80,6 +83,12 @@ def _survey(params: Params, inputs: Inputs, supernet: Supernet) -> Survey | None
         params.run.threads,
         _records(inputs, "table"),
         inputs.work,
+    )
+
+
+def _auditor(params: Params, evaluator: Evaluator, folder: Path) -> Auditor:
+    return Auditor(
+        params.search, params.train, params.run, evaluator.train, evaluator.holdout, folder
     )
 
 

@@ -48,6 +48,7 @@ def write_run(root: Path, **variant: Any) -> Params:
     _trainings(data, trained=variant.get("trained", True))
     _audit(data / "pseudo_label", variant.get("pseudo", "done"))
     _search(data / "search" / "onnxruntime-cpu", variant)
+    _compare(data / "compare", variant.get("pairs", []))
     measured = variant.get("measured", True)
     _target(data, "onnxruntime-cpu", variant, truth if measured else None)
     _target(data, "tensorrt", variant, None)
@@ -237,6 +238,9 @@ def _search(folder: Path, variant: dict[str, Any]) -> None:
                 "latency_interval_ms": [latency * 0.97, latency * 1.04],
                 "latency_float_p50_ms": float_latency,
                 "latency_float_interval_ms": [float_latency * 0.98, float_latency * 1.03],
+                "size_mb": 0.7 * cost,
+                "memory_mb": None,
+                "reference_ms": [2.0, 2.0 + 0.01 * index, 2.1],
                 "gmac": 0.2 * cost,
                 "parameters": int(6e5 * cost),
                 "stable": index != 7,
@@ -299,14 +303,30 @@ def _search(folder: Path, variant: dict[str, Any]) -> None:
             "limits": {
                 "max_latency_ms": variant.get("max_latency_ms"),
                 "min_ap": variant.get("min_ap"),
+                "max_size_mb": variant.get("max_size_mb"),
+                "max_memory_mb": None,
             },
+            "objective": "latency",
+            "batch_size": 1,
+            "strategy": "evolution",
+            "seed": 0,
+            "candidates": 20000,
+            "audit": variant.get("audit_of_search"),
             "feasible": feasible,
             "postmortem": walk if feasible else [],
             "postmortem_residual": {"ms": residual, "AP": 0.0},
-            "estimator": {"tau": 0.83, "mape": 0.06, "n": 12},
+            "estimator": variant.get(
+                "estimator", {"kind": "whole", "tau": 0.83, "mape": 0.06, "n": 12}
+            ),
             "predictor": {"tau": 0.61 if feasible else None},
         },
     )
+    files.write_manifest(folder)
+
+
+def _compare(folder: Path, pairs: list[dict[str, Any]]) -> None:
+    status = "done" if pairs else "skipped"
+    files.write_json(folder / "compare.json", {"status": status, "pairs": pairs})
     files.write_manifest(folder)
 
 

@@ -1,10 +1,12 @@
 """The report: one page that tells everything, survives what is missing, and trusts no text."""
 
 import html
+import itertools
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -450,3 +452,54 @@ def test_doubted_labels_are_candidates_with_their_judge_named(page: str) -> None
 def test_doubted_labels_are_shown_only_where_somebody_doubted(tmp_path: Path) -> None:
     text = visible_text((make_report(tmp_path, trained=False)[0] / "index.html").read_text())
     assert "Labels worth a second look" not in text
+
+
+@pytest.fixture
+def text_of(no_figures: None, tmp_path: Path) -> Callable[..., str]:
+    """The text of a variant's page."""
+    numbers = itertools.count()
+
+    def text(**variant: Any) -> str:
+        folder, _ = make_report(tmp_path / str(next(numbers)), **variant)
+        return visible_text((folder / "index.html").read_text())
+
+    return text
+
+
+def test_a_table_that_is_not_to_be_trusted_is_said_so(text_of: Callable[..., str]) -> None:
+    estimator = {
+        "kind": "table", "parts": 521, "calibration": 60, "n": 80, "tau": 0.84, "mape": 0.07,
+        "tau_in_bands": [0.5, 0.6, 0.7, None], "max_error": 0.31, "trusted": False,
+        "finalists": {"mape": 0.05},
+    }  # fmt: skip
+    text = text_of(estimator=estimator)
+    assert "521 networks that differ in one part" in text
+    assert "not to be trusted" in text
+    assert "not to be trusted" not in text_of(estimator={**estimator, "trusted": True})
+
+
+def test_the_audit_and_the_other_device_have_their_tables(text_of: Callable[..., str]) -> None:
+    alone = {
+        "architecture": BASE, "AP": 0.31, "latency_p50_ms": 2.0, "AP_alone": 0.44,
+        "AP_alone_interval": [0.41, 0.47],
+    }  # fmt: skip
+    audit = {
+        "networks": [alone], "steps": 400, "tau": 0.71, "tau_in_bands": [0.5, None, 0.6, 0.7],
+        "n": 12, "top": 3, "regret": 0.012, "regret_in_bands": [0.0, None, 0.01, 0.02],
+    }  # fmt: skip
+    row = {"architecture": BASE, "AP": 0.3, "home_ms": 2.0, "away_ms": 1.5, "recommended": True}
+    pair = {
+        "home": "onnxruntime-cpu", "away": "openvino-cpu", "rows": [row], "slower": 1.23,
+        "lost_AP": 0.018, "overlap": 0.25,
+    }  # fmt: skip
+    text = text_of(audit_of_search=audit, pairs=[pair])
+    for expected in ("0.440", "0.71", "0.012 AP short", "1.23 times", "+0.018", "25"):
+        assert expected in text
+    plain = text_of()
+    assert "No network was trained alone" in plain
+    assert "loses on the other" not in plain
+
+
+def test_a_limit_on_size_is_shown_where_it_is_set(text_of: Callable[..., str]) -> None:
+    assert "size of the INT8 network" in text_of(max_size_mb=0.5)
+    assert "size of the INT8 network" not in text_of()

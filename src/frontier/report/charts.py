@@ -7,6 +7,7 @@ follow the reader's light or dark scheme.
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from frontier.report import words
@@ -178,6 +179,36 @@ def frontier(search: Mapping[str, Any]) -> Figure:
         hovermode="closest",
     )
     return {"data": data, "layout": chart_layout}
+
+
+def drift(search: Mapping[str, Any]) -> Figure | None:
+    """The reference network's latency in every block, over its median; None where not kept."""
+    points = [
+        (row, block, ms)
+        for row in search["timed"]
+        for block, ms in enumerate(row["reference_ms"], start=1)
+    ]
+    if not points:
+        return None
+    usual = median(ms for *_, ms in points)
+    data = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [block for _, block, _ in points],
+        "y": [ms / usual for *_, ms in points],
+        "text": [escape(row["architecture"]) for row, *_ in points],
+        "hovertemplate": "%{text}<br>block %{x}: %{y:.2f}<extra></extra>",
+        "marker": {
+            "size": 7,
+            "color": "--int8",
+            "opacity": 0.6,
+            "symbol": ["circle" if row["stable"] else "x" for row, *_ in points],
+        },
+        "showlegend": False,
+    }
+    axes = layout("block", "reference latency over its median", height=260, hovermode="closest")
+    axes["xaxis"]["dtick"] = 1
+    return {"data": [data], "layout": axes}
 
 
 def waterfall(search: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -79,6 +79,7 @@ def render(
             parameters=flatten(parameters),
             hardware=flatten(results.hardware),
             frontiers={name: charts.frontier(s) for name, s in results.searches.items()},
+            drifts={name: charts.drift(s) for name, s in results.searches.items()},
             waterfalls={name: charts.waterfall(s) for name, s in results.searches.items()},
             trainings={name: training.chart(table) for name, table in results.histories.items()},
             batches={name: _inlined(path) for name, path in results.batches.items()},
@@ -125,6 +126,7 @@ def limits(target: TargetResult) -> list[dict[str, Any]]:
     rows = [
         ("median latency", "at most", "ms", asked["max_latency_ms"], latency, -1),
         ("AP", "at least", "ap", asked["min_ap"], accuracy, 1),
+        *_footprint_limits(target),
     ]
     return [
         {
@@ -136,6 +138,18 @@ def limits(target: TargetResult) -> list[dict[str, Any]]:
             "met": None if limit is None or shipped is None else sign * (shipped - limit) >= 0,
         }
         for name, bound, unit, limit, shipped, sign in rows
+    ]
+
+
+def _footprint_limits(target: TargetResult) -> list[tuple[str, str, str, Any, Any, int]]:
+    """Limits on size and memory where they are set: of the network as it was searched."""
+    found = recommended(target.search) or {}
+    rows = (("size of the INT8 network", "size_mb"), ("peak memory", "memory_mb"))
+    asked = {key: target.search["limits"][f"max_{key}"] for _, key in rows}
+    return [
+        (name, "at most", "MB", asked[key], found.get(key), -1)
+        for name, key in rows
+        if asked[key] is not None
     ]
 
 

@@ -19,6 +19,7 @@ FOLDERS = (
     "pseudo_label",
     "supernet",
     "search",
+    "compare",
     "distill",
     "quantize",
     "export",
@@ -137,6 +138,7 @@ class Results:
 
     Attributes:
         searches: `search.json` per searched target.
+        comparison: what their frontiers lose on each other's device.
         histories: columns of `history.csv` per training ("teacher", "distill/<target>", ...),
             none where nothing was trained.
         suspects: labels that the teacher doubts, None where it was not asked.
@@ -154,6 +156,7 @@ class Results:
     suspects: Sequence[Mapping[str, Any]] | None
     suspects_picture: Path | None
     searches: Mapping[str, Mapping[str, Any]]
+    comparison: Mapping[str, Any]
     targets: Sequence[TargetResult]
     histories: Mapping[str, Table]
     batches: Mapping[str, Path | None]
@@ -210,6 +213,7 @@ def gather(
     histories = {name: sources.history(f"{name}/history.csv") for name in trainings}
     batches = {name: sources.path_or_none(f"{name}/batches.jpg") for name in students}
     searches = {name: sources.json(f"search/{name}/search.json") for name in searched}
+    comparison = sources.json("compare/compare.json")
     return Results(
         catalog=catalog,
         verdict=verdict,
@@ -219,6 +223,7 @@ def gather(
         suspects=suspects,
         suspects_picture=suspects_picture,
         searches=searches,
+        comparison=comparison,
         targets=[
             _target(sources, name, target, searches[target.like])
             for name, target in targets.items()

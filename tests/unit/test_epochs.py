@@ -19,7 +19,8 @@ from tests import tiny
 
 LOSSES = ("loss", "class_loss", "softmax_loss", "box_loss", "dfl_loss")
 EIGHT = Length(steps=8, share=0.25)  # six images, two a step: epochs end at steps 3 and 6
-SCORE = held_out_score(tiny.split_of(6), tiny.split_of(70, first_id=50), 64)
+RULES = tiny.PARAMS.evaluate
+SCORE = held_out_score(tiny.split_of(6), tiny.split_of(70, first_id=50), 64, RULES)
 
 
 def scored(work: Path, score=SCORE, **recipe):
@@ -85,9 +86,9 @@ def test_the_score_is_of_the_averaged_weights(tmp_path):
 def test_few_images_are_scored(monkeypatch):
     seen = []
 
-    def detect(deployed, split, side):
+    def detect(deployed, split, side, rules):
         seen.append((len(split), len(set(split.image_ids.tolist())), split.image_ids.max()))
-        return scoring.detect_all(deployed, split, side)
+        return scoring.detect_all(deployed, split, side, rules)
 
     monkeypatch.setattr(scoring, "detect_all", scoring.detect, raising=False)
     monkeypatch.setattr(scoring, "detect", detect)
@@ -97,7 +98,7 @@ def test_few_images_are_scored(monkeypatch):
 
 def test_images_without_a_box_give_no_score(tmp_path):
     empty = tiny.split_of(4).with_targets(range(4), [0] * 5, [], [], [])
-    score = held_out_score(tiny.split_of(4), empty, 64)
+    score = held_out_score(tiny.split_of(4), empty, 64, RULES)
     assert not any("AP" in row for row in train(scored(tmp_path, score, score_every=1), EIGHT))
 
 

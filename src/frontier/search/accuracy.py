@@ -14,6 +14,7 @@ from frontier.models.architecture import Architecture, SearchSpace
 from frontier.models.detector import Detector, cost
 from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import Supernet, recalibrate
+from frontier.params import Evaluate
 from frontier.search.features import Genes, features, genes_of
 from frontier.training.sources import plain_images
 
@@ -36,6 +37,7 @@ class Evaluator:
     """Extracts, recalibrates and scores subnets; remembers each answer on disk.
 
     Args:
+        rules: which boxes are kept, as `evaluate` has it.
         journal: JSON lines, one per evaluation; a torn last line is dropped.
     """
 
@@ -44,11 +46,13 @@ class Evaluator:
         supernet: Supernet,
         train: PackedSplit,
         holdout: PackedSplit,
+        rules: Evaluate,
         recalibration_batches: int,
         journal: Path,
         device: torch.device,
     ) -> None:
         self.supernet, self.train, self.holdout = supernet, train, holdout
+        self.rules = rules
         self.count, self.journal, self.device = recalibration_batches, journal, device
         self.known = _read(journal)
         self._images: dict[int, list[torch.Tensor]] = {}
@@ -68,7 +72,7 @@ class Evaluator:
     def _measure(self, architecture: Architecture) -> Evaluation:
         side = architecture.image_side
         deployed = self.extract(architecture).deploy().to(self.device)
-        found = detect(deployed, self.holdout, side)
+        found = detect(deployed, self.holdout, side, self.rules)
         ap, low, high = bootstrap_ap(truth_of(self.holdout), found, BOOTSTRAP_SAMPLES)
         parameters, gmac = cost(deployed, side)
         return Evaluation(architecture.code, ap, (low, high), gmac, parameters)

@@ -5,7 +5,7 @@ from pathlib import Path
 from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
 from frontier.models.supernet import load_supernet
-from frontier.params import Measure, Run, Search, Section, Space, Target
+from frontier.params import Evaluate, Measure, Run, Search, Section, Space, Target
 from frontier.search.accuracy import Evaluator
 from frontier.search.session import SearchSession
 from frontier.stages import Inputs
@@ -20,6 +20,7 @@ class Params(Section):
     space: Space
     search: Search
     measure: Measure
+    evaluate: Evaluate
     target: Target
 
 
@@ -31,6 +32,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         supernet.to(device),
         load_split(pack, "train"),
         load_split(pack, "holdout"),
+        params.evaluate,
         params.search.recalibration_batches,
         inputs.work / "evaluations.jsonl",
         device,

@@ -39,7 +39,9 @@ def split_with(images: np.ndarray, parts: list[tuple]) -> PackedSplit:
     count = len(images)
     sizes = np.tile([images.shape[1]] * 2, (count, 1))
     stored = StoredImages(images, np.arange(count))
-    return PackedSplit(stored, 3, np.arange(count) * 5 + 2, sizes, *stack_targets(parts))
+    return PackedSplit(
+        stored, 3, np.arange(count) * 5 + 2, sizes, *stack_targets(parts), "made/val"
+    )
 
 
 class Says(nn.Module):

@@ -45,7 +45,9 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     _show(source, [entry["name"] for entry in classes], out)
     backward = distilled(student, teacher, params.train, params.distill)
     side, rules = architecture.image_side, params.evaluate
-    score = held_out_score(splits[0], load_split(pack, "holdout"), side, rules)
+    score = held_out_score(
+        splits[0], load_split(pack, "holdout"), side, params.train.score_images, rules
+    )
     task = Task(student, backward, source, params.train, params.run, inputs.work, score)
     history = train(task, params.distill)
     settle(student, splits[0], side)

@@ -46,7 +46,8 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     sides = Sides(space.image_sides, params.run.seed + 2)
     source = batch_source(splits, params.train, params.run, sides)
     holdout = load_split(pack, "holdout")
-    score = held_out_score(splits[0], holdout, largest.image_side, params.evaluate)
+    side, most = largest.image_side, params.train.score_images
+    score = held_out_score(splits[0], holdout, side, most, params.evaluate)
 
     def score_largest(supernet: Supernet) -> float:
         return score(supernet.extract(largest).to(device))

@@ -47,7 +47,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     backward = supervised(detector, params.train)
     unseen = {name: load_split(pack, name) for name in ("holdout", "val")}
     side, rules = detector.architecture.image_side, params.evaluate
-    score = held_out_score(split, unseen["holdout"], side, rules)
+    score = held_out_score(split, unseen["holdout"], side, params.train.score_images, rules)
     task = Task(detector, backward, source, params.train, params.run, inputs.work, score)
     history = train(task, params.teacher)
     settle(detector, split, side)

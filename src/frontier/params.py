@@ -34,6 +34,7 @@ class Run(Section):
     threads: Positive
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
+    compile: Literal["auto", "never"]
     loader_workers: Count
 
 

@@ -6,7 +6,7 @@ import torch
 
 from frontier.models.decoding import anchor_points
 from frontier.training import assigner
-from frontier.training.assigner import assign
+from frontier.training.assigner import assign, power
 from tests.oracles import ASSIGNER, TOP_K, assign_one, boxes, slow_assign, slow_reach
 
 wanted = assigner._wanted

@@ -7,6 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+
+from frontier.models.detector import cost
+from tests import tiny
 
 FOLDER = Path(__file__).parents[1] / "bench"
 
@@ -47,6 +51,7 @@ class Timed:
 
     def __init__(self, whole_ms: float) -> None:
         self.whole_ms, self.ready = whole_ms, True
+        self.flops, self.product_flops = 5_400_000_000, 17_000_000_000
         self.detector = SimpleNamespace(
             deploy=lambda: SimpleNamespace(network=None), train=lambda: None
         )
@@ -85,3 +90,19 @@ def test_the_training_bench_ends_by_its_bar(
             started("training_speed", monkeypatch, *arguments)
     assert seen[0].run.precision == "bfloat16"
     assert "images/s" in capsys.readouterr().out
+
+
+def test_operations_are_those_of_convolutions_forward_and_backward(monkeypatch) -> None:
+    """A convolution by hand, and a network whose multiply-adds are counted elsewhere."""
+    monkeypatch.syspath_prepend(FOLDER)
+    bench = importlib.import_module("training_speed")
+    conv, images = torch.nn.Conv2d(3, 8, 3, padding=1), torch.rand(2, 3, 16, 16)
+    forward = 2 * 2 * 8 * 16 * 16 * 3 * 9
+    assert bench.flops_of(lambda: conv(images)) == forward
+    assert bench.flops_of(lambda: conv(images).sum().backward()) == 2 * forward  # images need none
+    detector = tiny.detector()
+    _, gmac = cost(detector.deploy().network, 64)
+    detector.train()
+    images = torch.rand(2, 3, 64, 64)
+    counted = bench.flops_of(lambda: sum(part.mean() for part in detector(images)[:2]).backward())
+    assert counted == pytest.approx(2 * 6 * gmac * 1e9, rel=0.05)

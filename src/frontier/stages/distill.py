@@ -16,6 +16,7 @@ from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import load_supernet
 from frontier.params import Distill, Evaluate, Run, Section, Train
 from frontier.stages import Inputs
+from frontier.training.compiling import compile_on_gpu
 from frontier.training.loop import training_device, write_history
 from frontier.training.plan import Task, train
 from frontier.training.recipes import distilled
@@ -39,6 +40,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     architecture = Architecture.parse(chosen["architecture"])
     supernet, classes = load_supernet(inputs.path("supernet"))
     student = supernet.extract(architecture).to(device)
+    compile_on_gpu(student, params.run)
     teacher = fuse(load_detector(inputs.path("teacher")).module).to(device)
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
     source = batch_source(splits, params.train, params.run, Sides((architecture.image_side,)))

@@ -7,6 +7,7 @@ from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector, save_detector
 from frontier.params import Evaluate, Pretrain, Run, Section, Space, Train
 from frontier.stages import Inputs
+from frontier.training.compiling import compile_on_gpu
 from frontier.training.loop import training_device, write_history
 from frontier.training.plan import Task, train
 from frontier.training.recipes import supervised
@@ -28,6 +29,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     space = SearchSpace(params.space.interface_width, tuple(params.space.image_sizes))
     classes = load_meta(pack).classes
     detector = Detector(space.largest, len(classes)).to(device)
+    compile_on_gpu(detector, params.run)
     split = load_split(pack, "train")
     sides = Sides(space.image_sides, params.run.seed)
     source = batch_source([split], params.train, params.run, sides)

@@ -15,6 +15,7 @@ from frontier.models.inference import detect, truth_of
 from frontier.models.transfer import transfer
 from frontier.params import Evaluate, Run, Section, Space, Teacher, Train
 from frontier.stages import Inputs
+from frontier.training.compiling import compile_on_gpu
 from frontier.training.loop import training_device, write_history
 from frontier.training.plan import Task, train
 from frontier.training.recipes import supervised
@@ -41,6 +42,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     kept = transfer(pretrained, detector, classes)
     tracking.log_params({"classes_kept_from_pretraining": ", ".join(kept) or "none"})
     detector.to(device)
+    compile_on_gpu(detector, params.run)
     split = load_split(pack, "train")
     sides = Sides(tuple(params.space.image_sizes), params.run.seed + 1)
     source = batch_source([split], params.train, params.run, sides)

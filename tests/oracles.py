@@ -4,8 +4,11 @@ import numpy as np
 import torch
 
 from frontier.models.decoding import anchor_points
+from frontier.params import Assigner
 from frontier.training.assigner import assign
 
+VARIFOCAL = {"background": 0.75, "focus": 2.0, "max_class_weight": 8.0}
+ASSIGNER = Assigner(top_k=13, score_power=1, iou_power=6, min_reach_px=12.0)
 TOP_K = 13  # anchors a box, as in PP-YOLOE; spelled here so that another number is an error
 
 
@@ -66,10 +69,11 @@ def slow_assign(scores, predicted, centres, truth, labels, ignore):
     return {a: m for a, (_, m) in wanted.items()}, target, share
 
 
-def assign_one(box, predicted, score=0.01):
+def assign_one(box, predicted, score=0.01, rules=ASSIGNER):
     """The assignment of one box of one class among the anchors of a 64 px input."""
     centres, _ = anchor_points(64)
     return assign(
         torch.full((1, len(centres), 1), score), predicted[None], centres,
         torch.tensor([[box]]), torch.tensor([[0]]), torch.tensor([[False]]),
+        rules,
     )  # fmt: skip

@@ -44,7 +44,7 @@ def split_of(count: int, first_id: int = 0) -> PackedSplit:
     ids = np.arange(first_id, first_id + count)
     sizes = np.tile([240, 320], (count, 1))
     images = StoredImages(pixels, np.arange(count))
-    return PackedSplit(images, 3, ids, sizes, *stack_targets(parts))
+    return PackedSplit(images, 3, ids, sizes, *stack_targets(parts), "tiny/train")
 
 
 def detector(classes: int = 3) -> Detector:

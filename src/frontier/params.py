@@ -34,6 +34,7 @@ class Run(Section):
     threads: Positive
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
+    compile: Literal["auto", "never"]
     loader_workers: Count
 
 
@@ -116,6 +117,7 @@ class Augment(Section):
     mosaic: Fraction
     mixup: Fraction
     paste: Count
+    paste_margin: Fraction
 
     @property
     def scales(self) -> tuple[float, float]:
@@ -125,12 +127,35 @@ class Augment(Section):
 
 
 class LossWeights(Section):
-    """Weights of the terms beside the varifocal loss, which weighs 1."""
+    """Weights of the terms beside the varifocal loss, which weighs 1, and what shapes that.
+
+    `background` and `focus` are the alpha and gamma of VarifocalNet (arXiv:2008.13367).
+    """
 
     softmax: NonNegative
     box: NonNegative
     dfl: NonNegative
     class_balance: Fraction
+    max_class_weight: Annotated[float, Field(ge=1.0)]
+    background: NonNegative
+    focus: NonNegative
+
+
+class Assigner(Section):
+    """Which anchors learn a box; the powers are the alpha and beta of TOOD (arXiv:2108.07755)."""
+
+    top_k: Positive
+    score_power: Positive
+    iou_power: Positive
+    min_reach_px: NonNegative
+
+
+class Optimizer(Section):
+    """What moves the matrices of hidden convolutions; everything else is AdamW's."""
+
+    kind: Literal["muon", "adamw"]
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    update_rms: PositiveFloat
 
 
 class Train(Section):
@@ -145,6 +170,9 @@ class Train(Section):
     gradient_clip: PositiveFloat
     checkpoint_every: Positive
     score_every: Count
+    score_images: Positive
+    optimizer: Optimizer
+    assigner: Assigner
     loss: LossWeights
     augment: Augment
 

@@ -44,7 +44,8 @@ def main() -> None:
         paths = {name: Path(folder) / f"{name}.onnx" for name in ("float", "int8")}
         export_network(detector.deploy(), side, paths["float"])
         model, records = onnx.load(paths["float"]), Path(folder) / "records.jsonl"
-        found = study(model, photos, target, params.quantize, params.measure, threads, records)
+        measure, rules = params.measure, params.evaluate
+        found = study(model, photos, target, params.quantize, measure, rules, threads, records)
         left_out = set(found.plan.float_groups)
         quantized = qdq.quantize(model, found.ranges, left_out, target.int8_spelling)
         onnx.save(quantized, paths["int8"])

@@ -83,7 +83,9 @@ def packed(photos: Photos, side: int, folder: Path) -> dict[str, PackedSplit]:
     }
     rows = np.arange(count)
     return {
-        name: PackedSplit(StoredImages(stored, rows), 1000, rows, sizes, *stack_targets(parts))
+        name: PackedSplit(
+            StoredImages(stored, rows), 1000, rows, sizes, *stack_targets(parts), f"made/{name}"
+        )
         for name, stored in pixels.items()
     }
 

@@ -43,7 +43,9 @@ def packed(folder: Path, split: str, side: int) -> PackedSplit:
     ids = images["image_id"].to_numpy()
     stored = StoredImages(pixels, np.arange(len(ids), dtype=np.int64))
     hw = np.array(sizes, np.int64)
-    return PackedSplit(stored, len(classes), ids, hw, *stack_targets(targets))
+    return PackedSplit(
+        stored, len(classes), ids, hw, *stack_targets(targets), f"{folder.name}/{split}"
+    )
 
 
 def _targets(

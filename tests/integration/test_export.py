@@ -46,7 +46,9 @@ def run_stage(root, stage, target, **sections):
 
 
 def run_all(root, target):
-    quantized = run_stage(root, quantize, target, quantize=QUANTIZE, measure=MEASURE)
+    quantized = run_stage(
+        root, quantize, target, quantize=QUANTIZE, measure=MEASURE, evaluate=RULES
+    )
     sections = {"export": EXPORT, "measure": MEASURE, "evaluate": RULES}
     exported = run_stage(root, export, target, **sections)
     return quantized, exported, run_stage(root, evaluate, target, evaluate=RULES)

@@ -34,7 +34,8 @@ def pictures(draw: st.DrawFn) -> PackedSplit:
         boxes.append([x, y, x + w, y + h])
     images = StoredImages(pixels, np.arange(1))
     sizes = np.array([inner.size_hw])
-    return PackedSplit(images, 3, np.arange(1), sizes, *stack_targets([(boxes, range(3), [0] * 3)]))
+    targets = stack_targets([(boxes, range(3), [0] * 3)])
+    return PackedSplit(images, 3, np.arange(1), sizes, *targets, "made/train")
 
 
 @st.composite
@@ -42,7 +43,7 @@ def augmentations(draw: st.DrawFn) -> Augment:
     scale = draw(st.floats(0.5, 1.8))
     return Augment(
         scale=(scale, scale), translate=draw(st.floats(0, 0.3)), flip=draw(st.sampled_from([0, 1])),
-        hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0,
+        hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0, paste_margin=0.1,
     )  # fmt: skip
 
 

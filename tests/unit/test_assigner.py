@@ -6,8 +6,8 @@ import torch
 
 from frontier.models.decoding import anchor_points
 from frontier.training import assigner
-from frontier.training.assigner import assign
-from tests.oracles import TOP_K, assign_one, boxes, slow_assign, slow_reach
+from frontier.training.assigner import assign, power
+from tests.oracles import ASSIGNER, TOP_K, assign_one, boxes, slow_assign, slow_reach
 
 wanted = assigner._wanted
 
@@ -34,7 +34,7 @@ def unlike_images(seed):
 def test_assigner_equals_the_slow_one(seed, at_once, monkeypatch):
     monkeypatch.setattr(assigner, "BOXES_AT_ONCE", at_once)
     scores, predicted, centres, truth, labels, ignore = unlike_images(seed)
-    got = assign(scores, predicted, centres, truth, labels, ignore)
+    got = assign(scores, predicted, centres, truth, labels, ignore, ASSIGNER)
     for image in range(3):
         owners, target, share = slow_assign(
             scores[image].tolist(), predicted[image].tolist(), centres.tolist(),
@@ -65,7 +65,7 @@ def test_boxes_in_chunks_give_the_same_bits_as_all_at_once(side, count, at_once,
     labels = torch.randint(-1, 3, (2, count), generator=generator)
     ignore = torch.rand(2, count, generator=generator) < 0.1
     scores = torch.rand(2, anchors, 3, generator=generator)
-    given = (scores, predicted, centres, truth, labels, ignore)
+    given = (scores, predicted, centres, truth, labels, ignore, ASSIGNER)
     monkeypatch.setattr(assigner, "BOXES_AT_ONCE", count)
     whole = assign(*given)
     monkeypatch.setattr(assigner, "BOXES_AT_ONCE", at_once)
@@ -77,13 +77,13 @@ def test_boxes_in_chunks_give_the_same_bits_as_all_at_once(side, count, at_once,
 def test_a_box_meets_no_more_anchors_at_once_than_a_chunk_holds(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        assigner, "_wanted", lambda *given: seen.append(given[3].shape[1]) or wanted(*given)
+        assigner, "_wanted", lambda *given: seen.append(given[4].shape[1]) or wanted(*given)
     )
     centres, _ = anchor_points(64)
     truth = boxes(150, torch.Generator().manual_seed(0))[None]
     labels = torch.zeros(1, 150, dtype=torch.int64)
     predicted = torch.cat([centres - 8, centres + 8], 1)[None]
-    assign(torch.full((1, 84, 1), 0.5), predicted, centres, truth, labels, labels.bool())
+    assign(torch.full((1, 84, 1), 0.5), predicted, centres, truth, labels, labels.bool(), ASSIGNER)
     assert seen == [64, 64, 22]
 
 
@@ -95,10 +95,26 @@ def test_positives_are_those_of_the_mask_in_a_table_of_fixed_length(count):
     truth = boxes(count, generator).expand(2, -1, -1)
     labels = torch.zeros(2, count, dtype=torch.int64)
     scores = torch.rand(2, len(centres), 1, generator=generator)
-    got = assign(scores, predicted, centres, truth, labels, labels.bool())
+    got = assign(scores, predicted, centres, truth, labels, labels.bool(), ASSIGNER)
     image, anchor, real = got.positives()
     assert len(real) == min(2 * len(centres), 2 * count * TOP_K)
     assert torch.equal(torch.stack([image, anchor], 1)[real], got.positive.nonzero())
+
+
+@pytest.mark.parametrize("exponent", range(1, 9))
+def test_a_power_is_the_product_of_so_many(exponent):
+    base = torch.rand(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.allclose(power(base, exponent), base**exponent, rtol=1e-14, atol=0)
+
+
+def test_the_rules_decide_how_many_anchors_and_how_far():
+    centres, _ = anchor_points(64)
+    predicted = torch.cat([centres - 8, centres + 8], 1)
+    fewer = ASSIGNER.model_copy(update={"top_k": 3})
+    assert assign_one([8.0, 8.0, 40.0, 40.0], predicted).positive.sum() == 13
+    assert assign_one([8.0, 8.0, 40.0, 40.0], predicted, rules=fewer).positive.sum() == 3
+    near = ASSIGNER.model_copy(update={"min_reach_px": 0.0})
+    assert not assign_one([29.0, 29.0, 34.0, 34.0], predicted, rules=near).positive.any()
 
 
 def test_a_box_that_holds_no_cell_centre_is_learned_all_the_same():

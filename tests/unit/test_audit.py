@@ -34,11 +34,11 @@ def test_an_audit_goes_on_where_it_was_and_judges_by_networks_trained_alone(tmp_
         return truth[architecture.code], 0.0, 1.0
 
     monkeypatch.setattr(Auditor, "_trained", trained)
-    auditor = Auditor(search, None, None, None, None, tmp_path)
+    auditor = Auditor(search, None, None, None, None, None, tmp_path)
     found = auditor.audit({"timed": timed})
     assert asked == [codes[0], codes[2], codes[4]]
     assert found["tau"] == pytest.approx(-1)  # shared weights had them backwards
     assert auditor.audit({"timed": timed}) == found
     assert len(asked) == 3
     none = SimpleNamespace(audit_networks=0)
-    assert Auditor(none, None, None, None, None, tmp_path).audit({"timed": timed}) is None
+    assert Auditor(none, None, None, None, None, None, tmp_path).audit({"timed": timed}) is None

@@ -51,7 +51,7 @@ def sharded(folder: Path, count: int, per_shard: int) -> PackedSplit:
     pixels = written(folder, photos(folder, count), per_shard)
     split = split_of(count)
     images = StoredImages(pixels, np.arange(count))
-    return PackedSplit(images, 3, split.image_ids, *fields(split))
+    return PackedSplit(images, 3, split.image_ids, *fields(split), split.name)
 
 
 def fields(split: PackedSplit) -> Iterable[np.ndarray]:
@@ -160,7 +160,9 @@ def test_an_epoch_lets_go_of_the_shards_that_it_left(tmp_path: Path, monkeypatch
     count, per_shard = 240, 12
     pixels = written(tmp_path, photos(tmp_path, count, noise=60), per_shard)
     split = split_of(count)
-    split = PackedSplit(StoredImages(pixels, np.arange(count)), 3, split.image_ids, *fields(split))
+    split = PackedSplit(
+        StoredImages(pixels, np.arange(count)), 3, split.image_ids, *fields(split), split.name
+    )
     largest = max(path.stat().st_size for path in pixels.paths)
     stream = batches(
         [split], batch_size=4, image_size=lambda _: 64, augment=None, seed=0, workers=0,

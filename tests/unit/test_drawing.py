@@ -51,6 +51,7 @@ def batch(side: int, count: int) -> Batch:
         np.tile([1, -1], (count, 1)),
         np.zeros((count, 2), bool),
         np.arange(count),
+        ["photos/train"] * count,
     )
 
 

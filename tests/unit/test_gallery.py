@@ -21,6 +21,7 @@ def split_of(images: int, first_id: int = 0) -> PackedSplit:
         first_id + np.arange(images),
         np.tile([320, 640], (images, 1)),
         *stack_targets(targets),
+        "photos/val",
     )
 
 

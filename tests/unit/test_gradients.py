@@ -13,9 +13,9 @@ from frontier.training import losses
 from frontier.training.assigner import Assignment, assign
 from frontier.training.losses import Grid, detection_losses, distribution_focal, giou, taught_losses
 from frontier.training.recipes import feature_distance
-from tests.oracles import boxes
+from tests.oracles import ASSIGNER, VARIFOCAL, boxes
 
-WEIGHTS = LossWeights(softmax=1.5, box=2.5, dfl=0.5, class_balance=0.5)
+WEIGHTS = LossWeights(softmax=1.5, box=2.5, dfl=0.5, class_balance=0.5, **VARIFOCAL)
 SIDE = 64
 
 
@@ -53,7 +53,7 @@ class Scene:
         ignore[1, 1] = True
         around = torch.cat([self.grid.centres - 8, self.grid.centres + 8], 1).expand(2, -1, -1)
         self.assignment: Assignment = assign(
-            self.logits.sigmoid(), around, self.grid.centres, truth, labels, ignore
+            self.logits.sigmoid(), around, self.grid.centres, truth, labels, ignore, ASSIGNER
         )
         assert self.assignment.positive.sum() > 20
         assert self.assignment.ignored.any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from frontier.boxes import Letterbox
+from frontier.models.suppression import OPSET, parse_graph, postprocess_model
 from frontier.params import Evaluate
 from frontier.runtime.openvino import OpenVinoSession
 from frontier.runtime.session import OnnxSession
@@ -33,7 +34,7 @@ def placed(
     side: int, runtime: Callable[..., Session] = OnnxSession
 ) -> Iterator[tuple[tuple[int, int], dict[str, np.ndarray]]]:
     """Each size, and where the exported graph puts an image of it."""
-    graph = network._parse(network._LETTERBOX, side=side, opset=network.OPSET)
+    graph = parse_graph(network._LETTERBOX, side=side, opset=OPSET)
     session = runtime(graph.SerializeToString(), 1)
     for size in sizes(side):
         yield size, session.run({"image": np.zeros((*size, 3), np.uint8)})
@@ -60,7 +61,7 @@ def test_the_graph_places_images_as_the_letterbox_does(
 @pytest.mark.parametrize("side", SIDES)
 def test_a_packed_box_comes_back_from_the_graph_within_a_pixel(side: int, stored: float) -> None:
     """From the file to the store, from there to the network's side as in training, and back."""
-    session = OnnxSession(network.postprocess_model(RULES).SerializeToString(), 1)
+    session = OnnxSession(postprocess_model(RULES).SerializeToString(), 1)
     rng = np.random.default_rng(side)
     for (height, width), found in placed(side):
         corners = np.sort(rng.uniform(0, 1, (2, 2)), axis=0) * (width, height)

@@ -19,9 +19,10 @@ from frontier.training.losses import (
     taught_losses,
     varifocal,
 )
-from tests.oracles import assign_one, boxes, slow_giou, slow_iou
+from tests.oracles import ASSIGNER, VARIFOCAL, assign_one, boxes, slow_giou, slow_iou
 
-WEIGHTS = LossWeights(softmax=1.0, box=2.5, dfl=0.5, class_balance=0.5)
+HALF = LossWeights(softmax=0, box=0, dfl=0, class_balance=0.5, **VARIFOCAL)
+WEIGHTS = LossWeights(softmax=1.0, box=2.5, dfl=0.5, class_balance=0.5, **VARIFOCAL)
 
 
 def slow_losses(outputs, assignment, centres, strides, weights):
@@ -85,8 +86,8 @@ def test_losses_equal_the_slow_ones(balance):
     labels = torch.tensor([[0, 0, 0, 1, -1], [0, 0, 0, 0, 2]])
     ignore = torch.tensor([[False] * 5, [False, True, False, False, False]])
     predicted = torch.cat([centres - 8, centres + 8], 1).expand(2, -1, -1)
-    assignment = assign(logits.sigmoid(), predicted, centres, truth, labels, ignore)
-    weights = LossWeights(softmax=1.5, box=2.5, dfl=0.5, class_balance=balance)
+    assignment = assign(logits.sigmoid(), predicted, centres, truth, labels, ignore, ASSIGNER)
+    weights = LossWeights(softmax=1.5, box=2.5, dfl=0.5, class_balance=balance, **VARIFOCAL)
     got = detection_losses(outputs, assignment, Grid(centres, strides), weights)
     expected = slow_losses(outputs, assignment, centres, strides, weights)
     assert [t.item() for t in got[1:]] == pytest.approx(expected, rel=1e-4)
@@ -100,12 +101,16 @@ def test_a_rare_class_weighs_more_and_a_lone_one_weighs_one():
     corners = torch.tensor([[0.0, 0], [20, 0], [40, 0], [0, 40]])
     truth = torch.cat([corners, corners + 18], 1)[None]
     ignore = torch.zeros(1, 4, dtype=torch.bool)
-    mixed = assign(scores, predicted, centres, truth, torch.tensor([[0, 0, 0, 1]]), ignore)
-    weights = class_weights(mixed, 2, 0.5)[mixed.positive]
+    mixed = assign(
+        scores, predicted, centres, truth, torch.tensor([[0, 0, 0, 1]]), ignore, ASSIGNER
+    )
+    weights = class_weights(mixed, 2, HALF)[mixed.positive]
     rare = mixed.labels[mixed.positive] == 1
     assert weights[rare].min() > 1 > weights[~rare].max()
-    alone = assign(scores, predicted, centres, truth, torch.zeros(1, 4, dtype=torch.int64), ignore)
-    assert torch.allclose(class_weights(alone, 2, 0.5), torch.ones(()))
+    alone = assign(
+        scores, predicted, centres, truth, torch.zeros(1, 4, dtype=torch.int64), ignore, ASSIGNER
+    )
+    assert torch.allclose(class_weights(alone, 2, HALF), torch.ones(()))
 
 
 @pytest.mark.parametrize(("common", "expected"), [(9, 5.0), (15, 8.0), (39, 8.0)])
@@ -117,7 +122,8 @@ def test_a_class_weighs_at_most_eight(common, expected):
     assignment = Assignment(
         positive, labels, torch.zeros(1, anchors, 4), shares, shares, ~positive, anchors
     )
-    weights = class_weights(assignment, 3, balance=1.0)[0]
+    balanced = HALF.model_copy(update={"class_balance": 1.0})
+    weights = class_weights(assignment, 3, balanced)[0]
     assert weights[common].item() == pytest.approx(expected)
     assert torch.allclose(weights[:common], torch.tensor((common + 1) / common / 2))
     assert weights[common + 1 :].tolist() == [1, 1]
@@ -152,7 +158,9 @@ def test_varifocal_closed_form():
     p = logits.sigmoid()
     positive = -0.7 * (0.7 * p[0].log() + 0.3 * (1 - p[0]).log())
     negative = -0.75 * p[1] ** 2 * (1 - p[1]).log()
-    assert torch.allclose(varifocal(logits, targets), torch.stack([positive, negative]), atol=1e-6)
+    assert torch.allclose(
+        varifocal(logits, targets, 0.75, 2.0), torch.stack([positive, negative]), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])
@@ -170,7 +178,7 @@ def test_losses_and_gradients_are_finite(count):
     predicted = torch.cat([centres - 8, centres + 8], 1).expand(2, -1, -1)
     assignment = assign(
         logits.detach().sigmoid(), predicted, centres, truth, labels,
-        torch.zeros(2, size, dtype=torch.bool),
+        torch.zeros(2, size, dtype=torch.bool), ASSIGNER,
     )  # fmt: skip
     losses = detection_losses(outputs, assignment, grid, WEIGHTS)
     losses.total.backward()
@@ -205,7 +213,7 @@ def test_what_a_teacher_teaches_equals_the_slow_sum(empty):
     labels = torch.full_like(labels, -1) if empty else labels
     predicted = torch.cat([centres - 8, centres + 8], 1).expand(2, -1, -1)
     ignore = torch.zeros(2, 4, dtype=torch.bool)
-    assignment = assign(logits.sigmoid(), predicted, centres, truth, labels, ignore)
+    assignment = assign(logits.sigmoid(), predicted, centres, truth, labels, ignore, ASSIGNER)
     got = taught_losses(
         Outputs(logits, bins, (logits,) * 3), Outputs(soft_logits, soft_bins, (logits,) * 3),
         assignment, class_weight=0.7, box_weight=0.3,

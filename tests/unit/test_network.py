@@ -8,6 +8,7 @@ import torch
 from frontier.boxes import Letterbox, iou
 from frontier.errors import UsageError
 from frontier.files import sha256
+from frontier.models.suppression import OPSET, parse_graph, postprocess_model
 from frontier.params import Evaluate, load_yaml, parse_params
 from frontier.runtime.session import OnnxSession
 from frontier.targets import network
@@ -54,7 +55,7 @@ def test_operators_without_integer_kernels_are_spelled_otherwise(exported):
 )
 def test_the_letterbox_is_that_of_boxes(size_hw):
     image = np.random.default_rng(1).integers(0, 256, (*size_hw, 3)).astype(np.uint8)
-    graph = network._parse(network._LETTERBOX, side=SIDE, opset=network.OPSET)
+    graph = parse_graph(network._LETTERBOX, side=SIDE, opset=OPSET)
     found = OnnxSession(graph.SerializeToString(), 1).run({"image": image})
     expected = Letterbox(size_hw, SIDE)
     off = found["square"][0].transpose(1, 2, 0) * 255 - expected.image(image)
@@ -93,7 +94,7 @@ def test_suppression_keeps_what_the_plain_algorithm_keeps(seed):
     boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (60, 2))], 1).astype(np.float32)
     scores = rng.random((60, 3)).astype(np.float32)
     letterbox = Letterbox((50, 100), 80)
-    session = OnnxSession(network.postprocess_model(RULES).SerializeToString(), 1)
+    session = OnnxSession(postprocess_model(RULES).SerializeToString(), 1)
     feeds = {
         "network_boxes_xyxy": boxes[None],
         "network_scores": scores[None],
@@ -125,7 +126,7 @@ def test_as_many_boxes_are_found_as_the_rules_allow(candidates, found):
     corners = np.stack(np.meshgrid(np.arange(40) * 16, np.arange(25) * 16), -1).reshape(1, -1, 2)
     boxes = np.concatenate([corners, corners + 10], 2).astype(np.float32)
     rules = RULES.model_copy(update={"candidates": candidates, "max_detections": 1000})
-    session = OnnxSession(network.postprocess_model(rules).SerializeToString(), 1)
+    session = OnnxSession(postprocess_model(rules).SerializeToString(), 1)
     still = {"size": np.full(2, 640.0), "scale": np.ones(2), "pad": np.zeros(2)}
     scores = np.full((1, 1000, 1), 0.9, np.float32)
     got = session.run({"network_boxes_xyxy": boxes, "network_scores": scores, **still})
@@ -143,7 +144,7 @@ def test_fewer_candidates_than_detections_are_refused():
 
 def test_a_box_without_area_stays_where_it_is_and_has_no_vote():
     boxes = np.array([[[5, 5, 5, 9], [20, 20, 30, 30]]], np.float32)
-    session = OnnxSession(network.postprocess_model(RULES).SerializeToString(), 1)
+    session = OnnxSession(postprocess_model(RULES).SerializeToString(), 1)
     still = {"size": np.full(2, 64.0), "scale": np.ones(2), "pad": np.zeros(2)}
     scores = np.array([[[0.9], [0.5]]], np.float32)
     found = session.run({"network_boxes_xyxy": boxes, "network_scores": scores, **still})

@@ -8,13 +8,14 @@ from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector
 from frontier.training.optimizer import (
     ITERATIONS,
-    MOMENTUM,
     NEWTON_SCHULZ,
-    UPDATE_RMS,
     Muon,
     optimizers,
     orthogonalised,
 )
+from tests.tiny import RECIPE
+
+CHOSEN = RECIPE.optimizer
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 144), (2, 64, 24), (1, 32, 32)])
@@ -53,9 +54,13 @@ def test_three_steps_agree_with_torchs_muon():
     start = torch.randn(24, 72, generator=generator)
     ours, theirs = nn.Parameter(start.view(24, 8, 3, 3).clone()), nn.Parameter(start.clone())
     rate = 0.01
-    muon = Muon([ours], rate, 0.1)
+    muon = Muon([ours], rate, 0.1, CHOSEN)
     reference = torch.optim.Muon(
-        [theirs], lr=rate, weight_decay=0.1, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw"
+        [theirs],
+        lr=rate,
+        weight_decay=0.1,
+        momentum=CHOSEN.momentum,
+        adjust_lr_fn="match_rms_adamw",
     )
     for _ in range(3):
         gradient = torch.randn(24, 72, generator=generator)
@@ -64,7 +69,7 @@ def test_three_steps_agree_with_torchs_muon():
         reference.step()
     decayed = start * (1 - rate * 0.1) ** 3
     moved = ours.detach().view(24, 72) - decayed
-    expected = (theirs.detach() - decayed) * UPDATE_RMS / 0.2
+    expected = (theirs.detach() - decayed) * CHOSEN.update_rms / 0.2
     assert torch.cosine_similarity(moved.flatten(), expected.flatten(), 0) > 0.999
     assert (moved.norm() / expected.norm()).item() == pytest.approx(1, abs=0.02)
 
@@ -77,18 +82,18 @@ def test_convolutions_of_equal_shape_do_not_hear_each_other():
     for parameter, gradient in zip(together, gradients, strict=True):
         parameter.grad = gradient.clone()
     together[1].grad = None  # a slice of the supernet that no subnet of this step used
-    Muon(together, 0.1, 0.0).step()
+    Muon(together, 0.1, 0.0, CHOSEN).step()
     assert torch.equal(together[1], weights[1])
     for i in (0, 2):
         alone = nn.Parameter(weights[i].clone())
         alone.grad = gradients[i].clone()
-        Muon([alone], 0.1, 0.0).step()
+        Muon([alone], 0.1, 0.0, CHOSEN).step()
         assert torch.allclose(alone, together[i], atol=1e-6)
 
 
 def test_every_parameter_has_one_optimizer_and_outputs_are_not_muons():
     detector = Detector(SearchSpace(0.25, (64,)).largest, 3)
-    both = optimizers(detector, 0.01, 0.1)
+    both = optimizers(detector, RECIPE)
     owner = {
         id(parameter): name
         for name, optimizer in both.items()
@@ -102,3 +107,14 @@ def test_every_parameter_has_one_optimizer_and_outputs_are_not_muons():
     assert names["head.0.class_pred.weight"] == "adamw"
     assert names["backbone.stem.conv3.weight"] == "adamw"
     assert names["neck.up1.csp.last.norm.weight"] == "adamw"
+
+
+def test_without_muon_the_other_moves_everything_and_only_biases_and_norms_do_not_decay():
+    detector = Detector(SearchSpace(0.25, (64,)).largest, 3)
+    chosen = CHOSEN.model_copy(update={"kind": "adamw"})
+    alone = optimizers(detector, RECIPE.model_copy(update={"optimizer": chosen}))
+    assert [*alone] == ["adamw"]
+    decaying, plain = (group["params"] for group in alone["adamw"].param_groups)
+    assert len(decaying) + len(plain) == len([*detector.parameters()])
+    assert all(p.ndim > 1 for p in decaying)
+    assert all(p.ndim <= 1 for p in plain)

@@ -12,7 +12,8 @@ from frontier.params import Augment
 
 SIDE = 128
 STILL = Augment(
-    scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.0, mixup=0, paste=8
+    scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.0, mixup=0, paste=8,
+    paste_margin=0.1
 )  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def split_of(labels: list[int], ignore: list[int] | None = None) -> PackedSplit:
     count = len(labels)
     sizes = np.tile([SIDE, SIDE], (count, 1))
     images = StoredImages(pixels, np.arange(count))
-    return PackedSplit(images, 3, np.arange(count), sizes, *stack_targets(parts))
+    return PackedSplit(images, 3, np.arange(count), sizes, *stack_targets(parts), "made/train")
 
 
 def images(split: PackedSplit) -> list[tuple[PackedSplit, int]]:
@@ -71,7 +72,7 @@ def test_the_given_sample_is_left_alone():
 def test_rare_classes_are_drawn_as_often_as_common_ones():
     cutouts = Cutouts([*images(split_of([0] * 40 + [1])), *images(split_of([2]))])
     rng = np.random.default_rng(0)
-    drawn = Counter(cutouts.draw(rng).label for _ in range(600))
+    drawn = Counter(cutouts.draw(0.1, rng).label for _ in range(600))
     assert set(drawn) == {0, 1, 2}
     assert all(150 <= count <= 250 for count in drawn.values())
 

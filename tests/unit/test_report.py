@@ -435,7 +435,9 @@ def test_in_a_browser_charts_draw_and_a_phone_does_not_scroll_sideways(
     title = re.search(r"<title>(.*?)</title>", dumped.stdout)
     assert title is not None, dumped.stdout[:500]
     found = json.loads(html.unescape(title[1]))
-    assert found["charts"] == 10  # frontier, drift, precision over recall, 4 trainings, labels, 2 sizes
+    assert (
+        found["charts"] == 10
+    )  # frontier, drift, precision over recall, 4 trainings, labels, 2 sizes
     assert found["wide"] <= 390
 
 

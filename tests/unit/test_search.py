@@ -1,5 +1,6 @@
 """The frontier, the recommendation, the evolution and the post-mortem."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,7 +175,10 @@ class Answers:
         self.supernet = SimpleNamespace(space=SPACE, extract=Untimed, num_classes=3)
         self.asked: list[str] = []
 
-    def evaluate(self, architecture: Architecture) -> Evaluation:
+    def evaluate(self, architectures: list[Architecture]) -> Iterator[Evaluation]:
+        return (self.answer(architecture) for architecture in architectures)
+
+    def answer(self, architecture: Architecture) -> Evaluation:
         self.asked.append(architecture.code)
         ap = float(traded(genes_of(SPACE, [architecture]))[0][0]) / 40
         return Evaluation(architecture.code, ap, (ap - 0.02, ap + 0.02), 0.1, 1000)
@@ -266,14 +270,14 @@ def test_a_killed_search_goes_on_to_the_same_frontier(tmp_path, monkeypatch, aft
     def dying(answers: Answers, architecture: Architecture) -> Evaluation:
         if len(kept) == after and architecture.code not in kept:
             raise Killed
-        kept.setdefault(architecture.code, evaluate(answers, architecture))
+        kept.setdefault(architecture.code, answer(answers, architecture))
         return kept[architecture.code]
 
-    evaluate = Answers.evaluate
-    monkeypatch.setattr(Answers, "evaluate", dying)
+    answer = Answers.answer
+    monkeypatch.setattr(Answers, "answer", dying)
     with pytest.raises(Killed):
         searched(tmp_path / "cut")
-    monkeypatch.setattr(Answers, "evaluate", evaluate)
+    monkeypatch.setattr(Answers, "answer", answer)
     resumed, _ = searched(tmp_path / "cut", timed=timed)
     assert resumed == whole
     assert 6 not in timings  # the first six were timed before the kill

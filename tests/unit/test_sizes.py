@@ -23,7 +23,7 @@ def photos(between: float, inside: float, boxes: int = 8, images: int = 300) -> 
         parts.append((corners.astype(np.float32), labels, np.zeros(len(labels), np.uint8)))
     pixels = StoredImages(np.zeros((1, SIDE, SIDE, 3), np.uint8), np.zeros(images, np.int64))
     sizes = np.full((images, 2), SIDE)
-    return PackedSplit(pixels, 3, np.arange(images), sizes, *stack_targets(parts))
+    return PackedSplit(pixels, 3, np.arange(images), sizes, *stack_targets(parts), "made/train")
 
 
 @pytest.mark.parametrize("between", [0.0, 0.1, 0.3])

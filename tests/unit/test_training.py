@@ -30,7 +30,7 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
         boxes = np.concatenate([corner, corner + rng.uniform(8, 30, (2, 3, 2))], -1)
         yield Batch(
             rng.integers(0, 255, (2, 64, 64, 3), np.uint8), boxes.astype(np.float32),
-            rng.integers(0, 3, (2, 3)), np.zeros((2, 3), bool), np.arange(2),
+            rng.integers(0, 3, (2, 3)), np.zeros((2, 3), bool), np.arange(2), ["blood/train"] * 2,
         )  # fmt: skip
 
 
@@ -240,7 +240,8 @@ def test_a_non_finite_step_touches_nothing(tmp_path, poison, value):
         return {**terms, "total": loss}
 
     run.backward = poisoned
-    words = r"step 2: .*not finite \(total .*class_loss .*box_loss .*dfl_loss .*images \[0, 1\]"
+    words = r"step 2: .*not finite \(total .*class_loss .*box_loss .*dfl_loss .*"
+    words += r"images \[blood/train 0, blood/train 1\]"
     with pytest.raises(NonFiniteLoss, match=words):
         run.advance(next(batches(2, 3)))
     after = state_of(run)
@@ -328,6 +329,7 @@ def test_a_teacher_teaches_nothing_to_itself():
     assignment = assign(
         outputs.logits.sigmoid(), torch.cat([centres - 8, centres + 8], 1)[None], centres,
         torch.tensor([[[10.0, 10, 40, 40]]]), torch.tensor([[1]]), torch.tensor([[False]]),
+        RECIPE.assigner,
     )  # fmt: skip
     assert taught_losses(outputs, outputs, assignment).item() == pytest.approx(0, abs=1e-6)
     assert feature_distance(outputs, outputs).item() == 0

@@ -18,10 +18,11 @@ from frontier.training.losses import (
     taught_losses,
 )
 from frontier.training.recipes import feature_distance
+from tests.oracles import ASSIGNER, VARIFOCAL
 
 # what stops the host on a device; a CPU runs the same operators
 WAITS = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero"}
-WEIGHTS = LossWeights(softmax=1.0, box=2.5, dfl=0.5, class_balance=0.5)
+WEIGHTS = LossWeights(softmax=1.0, box=2.5, dfl=0.5, class_balance=0.5, **VARIFOCAL)
 
 
 def waits(work: Callable[[], object]) -> dict[str, int]:
@@ -46,7 +47,7 @@ def test_the_losses_wait_for_nothing() -> None:
     labels, ignore = torch.tensor([[0, 2], [1, -1]]), torch.zeros(2, 2, dtype=torch.bool)
 
     def learn() -> None:
-        assignment = assignment_of(student, grid, truth, labels, ignore)
+        assignment = assignment_of(student, grid, truth, labels, ignore, ASSIGNER)
         losses = detection_losses(student, assignment, grid, WEIGHTS)
         taught = taught_losses(student, teacher, assignment)
         (losses.total + taught + feature_distance(student, teacher)).backward()

@@ -19,20 +19,17 @@ from numpy.typing import NDArray
 from frontier.boxes import resize
 from frontier.data.loading.packing import PackedSplit
 from frontier.metrics import Detections, coco_metrics
+from frontier.models.suppression import KeepBest
 from frontier.params import Evaluate, Measure
 from frontier.quantization import qdq
 from frontier.runtime.session import OnnxSession
-from frontier.targets.base import Arrays, Spelling, Target
+from frontier.targets.base import Spelling, Target
 from frontier.targets.measure import Latency, measure_latency
-from frontier.targets.network import INPUT, postprocess_model
+from frontier.targets.network import INPUT
 
 Floats = NDArray[np.float32]
 Outputs = list[tuple[Floats, Floats]]  # per image: boxes_xyxy [A, 4], scores [A, C]
 
-# For choices between variants of one network; what ships is judged by `evaluate`.
-RULES = Evaluate(
-    score_threshold=0.01, iou_threshold=0.75, vote_iou=0.7, candidates=500, max_detections=100
-)
 # An error is a mean over thousands of anchors: a few images rank groups as many would.
 RANKING_IMAGES = 16
 # A gain only ranks groups and comes with its interval: a shorter measurement does. With so few
@@ -59,12 +56,10 @@ class Gain:
 class Judge:
     """Scores networks on packed images, in ONNX Runtime."""
 
-    def __init__(
-        self, split: PackedSplit, side: int, threads: int, rules: Evaluate = RULES
-    ) -> None:
+    def __init__(self, split: PackedSplit, side: int, threads: int, rules: Evaluate) -> None:
         self.split, self.side, self.threads = split, side, threads
         self.images = prepare(split, range(len(split)), side)
-        self._keep_best = OnnxSession(postprocess_model(rules).SerializeToString(), threads)
+        self._keep_best = KeepBest(rules)
 
     @property
     def few(self) -> list[Floats]:
@@ -78,25 +73,14 @@ class Judge:
 
     def detections(self, model: onnx.ModelProto) -> Detections:
         """On all images, in pixels of the stored square."""
-        found = [self._best(*pair) for pair in self.outputs(model, self.images)]
+        stored = self.split.image_size
+        outputs = self.outputs(model, self.images)
+        found = [self._keep_best(*pair, self.side, stored) for pair in outputs]
         return Detections.gather(self.split.image_ids.tolist(), found)
 
     def ap(self, model: onnx.ModelProto) -> float:
         """AP over all images."""
         return coco_metrics(self.split, self.detections(model))["AP"]
-
-    def _best(self, boxes_xyxy: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        """Suppressed detections, in pixels of the stored square."""
-        stored = self.split.image_size
-        feeds: Arrays = {
-            "network_boxes_xyxy": boxes_xyxy[None],
-            "network_scores": scores[None],
-            "size": np.full(2, stored, np.float64),
-            "scale": np.full(2, self.side / stored, np.float64),
-            "pad": np.zeros(2, np.float64),
-        }
-        result = self._keep_best.run(feeds)
-        return result["boxes_xyxy"], result["scores"], result["labels"]
 
 
 def prepare(split: PackedSplit, indices: Sequence[int], side: int) -> list[Floats]:

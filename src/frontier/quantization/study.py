@@ -9,7 +9,7 @@ import onnx
 
 from frontier import tracking
 from frontier.data.loading.packing import PackedSplit
-from frontier.params import Measure, Quantize
+from frontier.params import Evaluate, Measure, Quantize
 from frontier.quantization import qdq
 from frontier.quantization.plan import Plan, choose
 from frontier.quantization.sensitivity import (
@@ -54,18 +54,20 @@ def study(
     target: Target,
     quantize: Quantize,
     measure: Measure,
+    rules: Evaluate,
     threads: int,
     records: Path,
 ) -> Study:
     """Measure what INT8 costs and gains in each group of `model` and choose a plan.
 
     Args:
+        rules: which boxes are kept, as `evaluate` has it.
         records: where measurements of this device are recorded.
     """
     spelling = target.int8_spelling
     ranges = _calibrate(model, photos, quantize)
     count = min(quantize.sensitivity_images, len(photos.val))
-    judge = Judge(photos.val.subset(np.arange(count)), photos.side, threads)
+    judge = Judge(photos.val.subset(np.arange(count)), photos.side, threads, rules)
 
     @functools.cache
     def ap_of(float_groups: frozenset[str]) -> float:

@@ -18,7 +18,7 @@ from frontier.metrics import bootstrap_ap
 from frontier.models.architecture import Architecture
 from frontier.models.detector import Detector
 from frontier.models.inference import detect, truth_of
-from frontier.params import Length, Run, Search, Train
+from frontier.params import Evaluate, Length, Run, Search, Train
 from frontier.search.accuracy import BOOTSTRAP_SAMPLES
 from frontier.search.quality import rank_quality, regret
 from frontier.search.strategies import spread
@@ -41,6 +41,7 @@ class Auditor:
     search: Search
     recipe: Train
     run: Run
+    rules: Evaluate
     train: PackedSplit
     holdout: PackedSplit
     folder: Path
@@ -99,5 +100,5 @@ class Auditor:
         train(task, Length(steps=self.search.audit_steps, share=1.0))
         settle(detector, self.train, architecture.image_side)
         deployed = detector.deploy().to(device)
-        found = detect(deployed, self.holdout, architecture.image_side)
+        found = detect(deployed, self.holdout, architecture.image_side, self.rules)
         return bootstrap_ap(truth_of(self.holdout), found, BOOTSTRAP_SAMPLES)

@@ -92,12 +92,15 @@ class SearchSession:
     ) -> list[tuple[Architecture, float]]:
         """`evaluated` and the architectures behind it, each with its AP."""
         known = [*evaluated]
-        for architecture in architectures:
-            evaluation = self.evaluator.evaluate(architecture)
+        evaluations = self.evaluator.evaluate(architectures)
+        for architecture, evaluation in zip(architectures, evaluations, strict=True):
             self.evaluations[architecture.code] = evaluation
             known.append((architecture, evaluation.AP))
             done = len(self.evaluations)
-            tracking.log_metrics({"AP": evaluation.AP, "gmac": evaluation.gmac}, step=done)
+            values = {"AP": evaluation.AP, "gmac": evaluation.gmac}
+            if evaluation.AP_before is not None:
+                values["AP_before_recalibration"] = evaluation.AP_before
+            tracking.log_metrics(values, step=done)
             tracking.log_progress(min(done, self._planned), self._planned, "subnets evaluated")
         return known
 

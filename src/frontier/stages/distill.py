@@ -14,8 +14,9 @@ from frontier.models.blocks import fuse
 from frontier.models.detector import load_detector, save_detector
 from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import load_supernet
-from frontier.params import Distill, Run, Section, Train
+from frontier.params import Distill, Evaluate, Run, Section, Train
 from frontier.stages import Inputs
+from frontier.training.compiling import compile_on_gpu
 from frontier.training.loop import training_device, write_history
 from frontier.training.plan import Task, train
 from frontier.training.recipes import distilled
@@ -29,6 +30,7 @@ class Params(Section):
     run: Run
     train: Train
     distill: Distill
+    evaluate: Evaluate
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
@@ -38,19 +40,23 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     architecture = Architecture.parse(chosen["architecture"])
     supernet, classes = load_supernet(inputs.path("supernet"))
     student = supernet.extract(architecture).to(device)
+    compile_on_gpu(student, params.run)
     teacher = fuse(load_detector(inputs.path("teacher")).module).to(device)
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
     source = batch_source(splits, params.train, params.run, Sides((architecture.image_side,)))
     _show(source, [entry["name"] for entry in classes], out)
     backward = distilled(student, teacher, params.train, params.distill)
-    score = held_out_score(splits[0], load_split(pack, "holdout"), architecture.image_side)
+    side, rules = architecture.image_side, params.evaluate
+    score = held_out_score(
+        splits[0], load_split(pack, "holdout"), side, params.train.score_images, rules
+    )
     task = Task(student, backward, source, params.train, params.run, inputs.work, score)
     history = train(task, params.distill)
-    settle(student, splits[0], architecture.image_side)
+    settle(student, splits[0], side)
     save_detector(student, classes, out)
     write_history(history, out / "history.csv")
     validation = load_split(pack, "val")
-    found = detect(student.deploy().to(device), validation, architecture.image_side)
+    found = detect(student.deploy().to(device), validation, side, rules)
     quality = coco_metrics(truth_of(validation), found)
     return {"AP": quality["AP"], "AP50": quality["AP50"], "loss": history[-1]["loss"]}
 

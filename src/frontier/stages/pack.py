@@ -40,7 +40,7 @@ class Params(Section):
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
-    """Write `main/` (train, holdout, val, test, unlabelled) and `pretrain/` (train)."""
+    """Write `main/` (train, holdout, val, test, unlabelled) and `pretrain/` (train, holdout)."""
     ingested, verdict = inputs.path("ingest"), inputs.path("validate/judged")
     catalog = Catalog.load(ingested / "catalog", verdict)
     splits = {name: catalog.split(name) for name in catalog.splits}
@@ -51,8 +51,9 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     counts = pack(out / "main", catalog, splits, chosen, params)
     pretrain = Catalog.load(ingested / "pretrain")
     only = pretrain.split("train")
-    everything = np.arange(len(only))
-    pack(out / "pretrain", pretrain, {"train": only}, {"train": everything}, params)
+    train, held = hold_out(pretrain.scenes("train"), params.pack.holdout, params.run.seed)
+    chosen = {"train": train, "holdout": held}
+    pack(out / "pretrain", pretrain, dict.fromkeys(chosen, only), chosen, params)
     return {**counts, "pretrain": len(only)}
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from frontier.data.loading.packing import load_meta, load_split
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import Detector, save_detector
-from frontier.params import Pretrain, Run, Section, Space, Train
+from frontier.params import Evaluate, Pretrain, Run, Section, Space, Train
 from frontier.stages import Inputs
+from frontier.training.compiling import compile_on_gpu
 from frontier.training.loop import training_device, write_history
 from frontier.training.plan import Task, train
 from frontier.training.recipes import supervised
+from frontier.training.scoring import held_out_score
 from frontier.training.sources import Sides, batch_source, settle
 
 
@@ -18,6 +20,7 @@ class Params(Section):
     space: Space
     train: Train
     pretrain: Pretrain
+    evaluate: Evaluate
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
@@ -26,13 +29,16 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     space = SearchSpace(params.space.interface_width, tuple(params.space.image_sizes))
     classes = load_meta(pack).classes
     detector = Detector(space.largest, len(classes)).to(device)
+    compile_on_gpu(detector, params.run)
     split = load_split(pack, "train")
     sides = Sides(space.image_sides, params.run.seed)
     source = batch_source([split], params.train, params.run, sides)
     backward = supervised(detector, params.train)
-    task = Task(detector, backward, source, params.train, params.run, inputs.work)
+    side, most = space.largest.image_side, params.train.score_images
+    score = held_out_score(split, load_split(pack, "holdout"), side, most, params.evaluate)
+    task = Task(detector, backward, source, params.train, params.run, inputs.work, score)
     history = train(task, params.pretrain)
-    settle(detector, split, space.largest.image_side)
+    settle(detector, split, side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")
     return {"steps": history[-1]["step"], "loss": history[-1]["loss"]}

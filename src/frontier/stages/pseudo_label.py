@@ -11,13 +11,14 @@ from frontier.labeling.thresholds import Threshold, choose
 from frontier.metrics import Detections
 from frontier.models.detector import load_detector
 from frontier.models.inference import detect, truth_of
-from frontier.params import PseudoLabel, Run, Section
+from frontier.params import Evaluate, PseudoLabel, Run, Section
 from frontier.stages import Inputs
 
 
 class Params(Section):
     run: Run
     pseudo_label: PseudoLabel
+    evaluate: Evaluate
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
@@ -37,13 +38,10 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     teacher = load_detector(inputs.path("teacher"))
     deployed, side = teacher.module.deploy(), teacher.architecture.image_side
     validation = load_split(pack, "val")
-    thresholds = choose(
-        truth_of(validation), detect(deployed, validation, side), params.pseudo_label.precision
-    )
+    found = detect(deployed, validation, side, params.evaluate)
+    thresholds = choose(truth_of(validation), found, params.pseudo_label.precision)
     unlabelled = load_split(pack, "unlabelled")
-    found = detect(
-        deployed, unlabelled, side, lambda done, total: tracking.log_progress(done, total)
-    )
+    found = detect(deployed, unlabelled, side, params.evaluate, tracking.log_progress)
     kept = label_images(unlabelled, found, thresholds, params.pseudo_label.ignore_above)
     kept.save_targets(out / "pseudo.safetensors")
     names = [entry["name"] for entry in meta.classes]

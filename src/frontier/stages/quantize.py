@@ -9,7 +9,7 @@ import onnx
 from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
 from frontier.models.detector import load_detector
-from frontier.params import Measure, Quantize, Run, Section, Target
+from frontier.params import Evaluate, Measure, Quantize, Run, Section, Target
 from frontier.quantization import qdq
 from frontier.quantization.study import Photos, Study, study
 from frontier.stages import Inputs
@@ -23,6 +23,7 @@ class Params(Section):
     run: Run
     quantize: Quantize
     measure: Measure
+    evaluate: Evaluate
     target: Target
 
 
@@ -36,14 +37,15 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     records = records_path(inputs.root, hardware, f"quantize@{inputs.target}")
     pack, threads = inputs.path("pack/main"), params.run.threads
     photos = Photos(load_split(pack, "train"), load_split(pack, "val"), side)
-    found = study(model, photos, target, params.quantize, params.measure, threads, records)
+    measure, rules = params.measure, params.evaluate
+    found = study(model, photos, target, params.quantize, measure, rules, threads, records)
     quantized = out / "quantized.onnx"
     left_out = set(found.plan.float_groups)
     onnx.save(qdq.quantize(model, found.ranges, left_out, target.int8_spelling), quantized)
     latency: dict[str, Latency] = {}
     if target.timeable:
         models = {"float": path, "int8": quantized}
-        latency = measure_latency(models, target, params.measure, threads, records, "float")
+        latency = measure_latency(models, target, measure, threads, records, "float")
     answer, reason = _answer(found, latency, params.quantize.max_ap_drop)
     if answer == "float":
         shutil.copyfile(path, quantized)

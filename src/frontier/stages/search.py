@@ -4,9 +4,9 @@ from pathlib import Path
 
 from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
-from frontier.models.supernet import Supernet, load_supernet
-from frontier.params import Measure, Run, Search, Section, Space, Target, Train
-from frontier.search.accuracy import Evaluator
+from frontier.models.supernet import Supernet
+from frontier.params import Evaluate, Measure, Run, Search, Section, Space, Target, Train, Workers
+from frontier.search.accuracy import Evaluator, Place
 from frontier.search.audit import Auditor
 from frontier.search.graphs import Graphs
 from frontier.search.latency import Stopwatch
@@ -21,34 +21,33 @@ from frontier.training.loop import training_device
 
 class Params(Section):
     run: Run
+    workers: Workers
     space: Space
     train: Train
     search: Search
     measure: Measure
+    evaluate: Evaluate
     target: Target
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
-    pack = inputs.path("pack/main")
-    device = training_device(params.run)
-    supernet, _ = load_supernet(inputs.path("supernet"))
-    evaluator = Evaluator(
-        supernet.to(device),
-        load_split(pack, "train"),
-        load_split(pack, "holdout"),
+    place = Place(
+        inputs.path("supernet"),
+        inputs.path("pack/main"),
+        params.evaluate,
         params.search.recalibration_batches,
-        inputs.work / "evaluations.jsonl",
-        device,
+        str(training_device(params.run)),
     )
+    evaluator = Evaluator(place, params.workers, inputs.work / "evaluations.jsonl")
     session = SearchSession(
         evaluator,
         params.search,
         _stopwatch(params, inputs),
-        _survey(params, inputs, supernet),
+        _survey(params, inputs, evaluator.supernet),
         params.run.seed,
     )
     document = {"target": inputs.target, **session.run()}
-    document["audit"] = _auditor(params, evaluator, inputs.work).audit(document)
+    document["audit"] = _auditor(params, inputs).audit(document)
     write_json(out / "search.json", document)
     chosen = next(row for row in document["timed"] if row["recommended"])
     return {
@@ -86,9 +85,10 @@ def _survey(params: Params, inputs: Inputs, supernet: Supernet) -> Survey | None
     )
 
 
-def _auditor(params: Params, evaluator: Evaluator, folder: Path) -> Auditor:
+def _auditor(params: Params, inputs: Inputs) -> Auditor:
+    train, holdout = (load_split(inputs.path("pack/main"), name) for name in ("train", "holdout"))
     return Auditor(
-        params.search, params.train, params.run, evaluator.train, evaluator.holdout, folder
+        params.search, params.train, params.run, params.evaluate, train, holdout, inputs.work
     )
 
 

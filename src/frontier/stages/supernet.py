@@ -9,7 +9,7 @@ from frontier.data.loading.packing import load_split
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import load_detector
 from frontier.models.supernet import Supernet, save_supernet
-from frontier.params import Run, Section, Space, Train
+from frontier.params import Evaluate, Run, Section, Space, Train
 from frontier.params import Supernet as SupernetParams
 from frontier.stages import Inputs
 from frontier.training.loop import training_device, write_history
@@ -24,6 +24,7 @@ class Params(Section):
     space: Space
     train: Train
     supernet: SupernetParams
+    evaluate: Evaluate
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
@@ -44,7 +45,9 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     splits = labelled_splits(pack, inputs.path("pseudo_label"))
     sides = Sides(space.image_sides, params.run.seed + 2)
     source = batch_source(splits, params.train, params.run, sides)
-    score = held_out_score(splits[0], load_split(pack, "holdout"), largest.image_side)
+    holdout = load_split(pack, "holdout")
+    side, most = largest.image_side, params.train.score_images
+    score = held_out_score(splits[0], holdout, side, most, params.evaluate)
 
     def score_largest(supernet: Supernet) -> float:
         return score(supernet.extract(largest).to(device))

@@ -13,8 +13,9 @@ from frontier.metrics import Detections, coco_metrics
 from frontier.models.detector import Detector, load_detector, save_detector
 from frontier.models.inference import detect, truth_of
 from frontier.models.transfer import transfer
-from frontier.params import Run, Section, Space, Teacher, Train
+from frontier.params import Evaluate, Run, Section, Space, Teacher, Train
 from frontier.stages import Inputs
+from frontier.training.compiling import compile_on_gpu
 from frontier.training.loop import training_device, write_history
 from frontier.training.plan import Task, train
 from frontier.training.recipes import supervised
@@ -29,6 +30,7 @@ class Params(Section):
     space: Space
     train: Train
     teacher: Teacher
+    evaluate: Evaluate
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
@@ -40,19 +42,21 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     kept = transfer(pretrained, detector, classes)
     tracking.log_params({"classes_kept_from_pretraining": ", ".join(kept) or "none"})
     detector.to(device)
+    compile_on_gpu(detector, params.run)
     split = load_split(pack, "train")
     sides = Sides(tuple(params.space.image_sizes), params.run.seed + 1)
     source = batch_source([split], params.train, params.run, sides)
     backward = supervised(detector, params.train)
     unseen = {name: load_split(pack, name) for name in ("holdout", "val")}
-    score = held_out_score(split, unseen["holdout"], detector.architecture.image_side)
+    side, rules = detector.architecture.image_side, params.evaluate
+    score = held_out_score(split, unseen["holdout"], side, params.train.score_images, rules)
     task = Task(detector, backward, source, params.train, params.run, inputs.work, score)
     history = train(task, params.teacher)
-    settle(detector, split, detector.architecture.image_side)
+    settle(detector, split, side)
     save_detector(detector, classes, out)
     write_history(history, out / "history.csv")
-    deployed, side = detector.deploy().to(device), detector.architecture.image_side
-    found = {name: detect(deployed, own, side) for name, own in unseen.items()}
+    deployed = detector.deploy().to(device)
+    found = {name: detect(deployed, own, side, rules) for name, own in unseen.items()}
     quality = coco_metrics(truth_of(unseen["val"]), found["val"])
     write_json(out / "quality.json", quality)
     doubted = _doubt(unseen, found, [entry["name"] for entry in classes], out)

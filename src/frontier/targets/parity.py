@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from frontier.boxes import Letterbox, Pixels, iou, resize
 from frontier.data.loading.packing import PackedSplit
 from frontier.metrics import Detections, coco_metrics
+from frontier.models.suppression import KeepBest
 from frontier.params import Evaluate
 from frontier.runtime.predictor import Prediction
-from frontier.runtime.session import OnnxSession
-from frontier.targets.network import postprocess_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,18 +67,15 @@ def torch_predictor(network: "nn.Module", side: int, rules: Evaluate) -> Predict
     """A deployed network behind `boxes.Letterbox`, with the suppression of the exported model."""
     import torch
 
-    keep_best = OnnxSession(postprocess_model(rules).SerializeToString(), threads=1)
-    square_pixels = {"size": np.full(2, float(side)), "scale": np.ones(2), "pad": np.zeros(2)}
+    keep_best = KeepBest(rules)
 
     def predict(image_HWC: Pixels) -> Prediction:
         letterbox = Letterbox((image_HWC.shape[0], image_HWC.shape[1]), side)
         square = torch.from_numpy(letterbox.image(image_HWC))
         with torch.no_grad():
             boxes, scores = network(square.permute(2, 0, 1)[None].float() / 255)
-        outputs = {"network_boxes_xyxy": boxes.numpy(), "network_scores": scores.numpy()}
-        kept = keep_best.run({**outputs, **square_pixels})
-        original = letterbox.from_square(kept["boxes_xyxy"])
-        return Prediction(original, kept["scores"], kept["labels"])
+        kept, values, labels = keep_best(boxes[0].numpy(), scores[0].numpy(), side, side)
+        return Prediction(letterbox.from_square(kept), values, labels)
 
     return predict
 

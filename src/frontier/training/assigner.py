@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TOP_K = 13
+from frontier.params import Assigner
+
 BOXES_AT_ONCE = 64  # of each image; as a rule all: it bounds what a thousand boxes take
 TINY = 1e-9  # keeps a division by zero from being one
-MIN_REACH_PX = 12.0  # 1.5 cells of the finest level: a smaller box may hold no centre at all
 
 
 class Assignment(NamedTuple):
@@ -65,11 +65,11 @@ def _area(width: Tensor, height: Tensor) -> Tensor:
     return width.clamp_min(0) * height.clamp_min(0)
 
 
-def _reach(boxes_xyxy: Tensor) -> Tensor:
-    """The boxes, small ones grown around their middle to `MIN_REACH_PX`."""
+def _reach(boxes_xyxy: Tensor, least_px: float) -> Tensor:
+    """The boxes, small ones grown around their middle: they may hold no centre at all."""
     left_top, right_bottom = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
     middle = (left_top + right_bottom) / 2
-    half = ((right_bottom - left_top) / 2).clamp_min(MIN_REACH_PX / 2)
+    half = ((right_bottom - left_top) / 2).clamp_min(least_px / 2)
     return torch.cat([middle - half, middle + half], dim=-1)
 
 
@@ -78,6 +78,15 @@ def _inside(centres: Tensor, boxes_xyxy: Tensor) -> Tensor:
     x, y = (c.contiguous() for c in centres.unbind(-1))
     left, top, right, bottom = (edge[..., None] for edge in boxes_xyxy.unbind(-1))
     return (x > left).logical_and_(x < right).logical_and_(y > top).logical_and_(y < bottom)
+
+
+def power(base: Tensor, exponent: int) -> Tensor:
+    """By squaring. Not `pow`: its last bit depends on where a thread's part, or a chunk, begins."""
+    result = base
+    for bit in f"{exponent:b}"[1:]:
+        result = result * result
+        result = result * base if bit == "1" else result
+    return result
 
 
 class Wanted(NamedTuple):
@@ -117,10 +126,11 @@ def assign(
     true_boxes_xyxy: Tensor,
     true_labels: Tensor,
     ignore: Tensor,
+    rules: Assigner,
 ) -> Assignment:
-    """Assign the `TOP_K` best-aligned anchors inside each true box to it.
+    """Assign the `rules.top_k` best-aligned anchors inside each true box to it.
 
-    Alignment is the class score times the sixth power of the IoU, each relative to the best one of
+    Alignment is a power of the class score times one of the IoU, that relative to the best one of
     its box. That changes no order within a box, but keeps the power of a small box's first IoUs
     (.06 ** 6 = 5e-8) from vanishing.
 
@@ -134,7 +144,7 @@ def assign(
     """
     truth = (true_boxes_xyxy, true_labels, ignore)
     chunks = zip(*(part.split(BOXES_AT_ONCE, 1) for part in truth), strict=True)
-    wanted, *later = (_wanted(scores, boxes_xyxy, centres, *chunk) for chunk in chunks)
+    wanted, *later = (_wanted(rules, scores, boxes_xyxy, centres, *chunk) for chunk in chunks)
     for number, chunk_wanted in enumerate(later, 1):
         wanted = wanted.or_of(chunk_wanted, number * BOXES_AT_ONCE)
 
@@ -148,11 +158,12 @@ def assign(
         scores=shares * best_iou,
         shares=shares,
         ignored=wanted.ignored & ~positive,
-        most=min(positive.numel(), true_labels.numel() * TOP_K),
+        most=min(positive.numel(), true_labels.numel() * rules.top_k),
     )
 
 
 def _wanted(
+    rules: Assigner,
     scores: Tensor,
     boxes_xyxy: Tensor,
     centres: Tensor,
@@ -161,7 +172,7 @@ def _wanted(
     ignore: Tensor,
 ) -> Wanted:
     """Here, where every box meets every anchor, lies the memory of the assigner."""
-    inside = _inside(centres, _reach(true_boxes_xyxy))
+    inside = _inside(centres, _reach(true_boxes_xyxy, rules.min_reach_px))
     exists = true_labels >= 0
     real = (exists & ~ignore)[:, :, None]
     iou = pairwise_iou(true_boxes_xyxy, boxes_xyxy)
@@ -169,11 +180,9 @@ def _wanted(
     class_scores = scores.gather(2, class_index).transpose(1, 2)
     reachable = iou * (inside & real)
     relative = reachable / reachable.amax(2, keepdim=True).clamp_min(TINY)
-    # not pow: its last bit depends on where a thread's part, or a chunk, begins
-    cubed = relative * relative * relative
-    alignment = class_scores * (cubed * cubed)
+    alignment = power(class_scores, rules.score_power) * power(relative, rules.iou_power)
 
-    candidates = _top_candidates(alignment, inside & real)
+    candidates = _top_candidates(alignment, inside & real, rules.top_k)
     # an anchor wanted by several boxes goes to the one it overlaps most
     contested = torch.where(candidates, iou, iou.new_tensor(-1.0))
     owner = contested.argmax(dim=1, keepdim=True)
@@ -192,8 +201,8 @@ def _best(values: Tensor, owner: Tensor, true_labels: Tensor) -> Tensor:
     return of_box.gather(1, owner)
 
 
-def _top_candidates(alignment: Tensor, allowed: Tensor) -> Tensor:
-    """`[B, M, A]`: among the `TOP_K` of its box, and allowed."""
-    k = min(TOP_K, alignment.shape[2])
+def _top_candidates(alignment: Tensor, allowed: Tensor, most: int) -> Tensor:
+    """`[B, M, A]`: among the `most` best of its box, and allowed."""
+    k = min(most, alignment.shape[2])
     chosen = alignment.topk(k, dim=2).indices
     return torch.zeros_like(allowed).scatter_(2, chosen, True) & allowed

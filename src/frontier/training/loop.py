@@ -39,7 +39,7 @@ class TensorBatch:
         self.boxes_xyxy = torch.from_numpy(batch.boxes_xyxy).to(device)
         self.labels = torch.from_numpy(batch.labels).to(device)
         self.ignore = torch.from_numpy(batch.ignore).to(device)
-        self.image_ids = batch.image_ids
+        self.names = [f"{o} {i}" for o, i in zip(batch.origins, batch.image_ids, strict=True)]
         self.step = step
         centres, strides = anchor_points(self.images_BCHW.shape[-1])
         self.grid = Grid(centres.to(device), strides.to(device))
@@ -118,7 +118,7 @@ class Training:
         self.device = next(module.parameters()).device
         self.precision = run.precision
         self.backward = backward
-        self.optimizers = optimizers(module, recipe.learning_rate, recipe.weight_decay)
+        self.optimizers = optimizers(module, recipe)
         self.ema = EMA(module, recipe.ema_decay)
         self.history: list[Row] = []
         self.step = 0
@@ -136,7 +136,7 @@ class Training:
 
         Args:
             epoch_steps: steps in which every image is seen about once.
-            score: gives the AP of a copy of the module, every `score_every` epochs.
+            score: gives the AP of a copy of the module, every `score_every` epochs and at the end.
 
         Returns:
             One row per epoch, and one at the last step: step, epoch, lr, the mean of each loss
@@ -203,13 +203,13 @@ class Training:
         boxes, state = terms.pop("boxes"), terms.pop("state")
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
         if not torch.isfinite(norm + terms["total"] + boxes + state):
-            image_ids = ranks.gathered(torch.from_numpy(batch.image_ids)).tolist()
+            names = ", ".join(ranks.gathered(batch.names))
             shown = {**terms, "gradient norm": norm, "sum of box corners": boxes}
             shown["norm of weights and statistics"] = state
             values = ", ".join(f"{name} {value.item():g}" for name, value in shown.items())
             raise NonFiniteLoss(
                 f"step {self.step}: loss, gradient, box or weight is not finite ({values}); "
-                f"images {image_ids}; weights are unchanged; lower train.learning_rate or look at "
+                f"images [{names}]; weights are unchanged; lower train.learning_rate or look at "
                 "those images"
             )
         return terms
@@ -231,8 +231,8 @@ class Training:
         """Write the row; speed and memory are told, but stand in no row: rows are repeatable."""
         measured = pace.numbers()
         epoch = math.ceil(self.step / epoch_steps)
-        every, whole = self.recipe.score_every, self.step % epoch_steps == 0
-        due = every > 0 and whole and epoch % every == 0
+        every, last = self.recipe.score_every, self.step == self.steps
+        due = every > 0 and (last or epoch % every == 0)
         means = self._means()
         numbers = {"lr": self._learning_rate(self.step - 1), "loss": means.pop("total"), **means}
         if score and due and ranks.rank() == 0:

@@ -12,11 +12,9 @@ from torch.nn import functional as F
 
 from frontier.models.decoding import REG_MAX, decode_boxes, expected_distances
 from frontier.models.detector import Outputs
-from frontier.params import LossWeights
+from frontier.params import Assigner, LossWeights
 from frontier.training.assigner import TINY, Assignment, assign
 from frontier.training.ranks import total
-
-MAX_CLASS_WEIGHT = 8.0
 
 
 class Losses(NamedTuple):
@@ -44,14 +42,19 @@ def predicted_boxes(outputs: Outputs, grid: Grid) -> Tensor:
 
 
 def assignment_of(
-    outputs: Outputs, grid: Grid, boxes_xyxy: Tensor, labels: Tensor, ignore: Tensor
+    outputs: Outputs,
+    grid: Grid,
+    boxes_xyxy: Tensor,
+    labels: Tensor,
+    ignore: Tensor,
+    rules: Assigner,
 ) -> Assignment:
     scores = outputs.logits.detach().float().sigmoid()
     boxes = predicted_boxes(outputs, grid).detach()
-    return assign(scores, boxes, grid.centres, boxes_xyxy, labels, ignore)
+    return assign(scores, boxes, grid.centres, boxes_xyxy, labels, ignore, rules)
 
 
-def varifocal(logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
+def varifocal(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
     """Elementwise: positives weighted by their target, negatives by `alpha * p ** gamma`."""
     probabilities = logits.detach().sigmoid()
     weight = torch.where(targets > 0, targets, alpha * probabilities.pow(gamma))
@@ -94,19 +97,20 @@ def own_class(assignment: Assignment, num_classes: int) -> Tensor:
     return assignment.labels[..., None] == classes
 
 
-def class_weights(assignment: Assignment, num_classes: int, balance: float) -> Tensor:
+def class_weights(assignment: Assignment, num_classes: int, weights: LossWeights) -> Tensor:
     """`[B, A]`: the weight of each positive's class, 1 at an anchor that is not positive.
 
-    A class that holds the share s of the batch's boxes weighs `(s * classes present) ** -balance`,
-    at most `MAX_CLASS_WEIGHT`: rare classes are heard beside common ones.
+    A class that holds the share s of the batch's boxes weighs `(s * classes present)` to the power
+    `-class_balance`, at most `max_class_weight`: rare classes are heard beside common ones.
     """
     boxes = assignment.shares.new_zeros(num_classes)
     boxes.index_add_(0, assignment.labels.flatten(), assignment.shares.flatten())
     boxes = total(boxes)
     present = (boxes > 0).sum()
     share = boxes / boxes.sum().clamp_min(TINY)
-    weights = (share * present).clamp_min(TINY).pow(-balance).clamp_max(MAX_CLASS_WEIGHT)
-    return torch.where(assignment.positive, weights[assignment.labels], 1.0)
+    rarity = (share * present).clamp_min(TINY).pow(-weights.class_balance)
+    by_class = rarity.clamp_max(weights.max_class_weight)
+    return torch.where(assignment.positive, by_class[assignment.labels], 1.0)
 
 
 def detection_losses(
@@ -122,10 +126,11 @@ def detection_losses(
     Divisors are at least 1.
     """
     logits = outputs.logits.float()
-    by_class = class_weights(assignment, logits.shape[-1], weights.class_balance)
+    by_class = class_weights(assignment, logits.shape[-1], weights)
     own = own_class(assignment, logits.shape[-1])
     # soft targets: the normalised alignment at the assigned class
-    elementwise = varifocal(logits, torch.where(own, assignment.scores[..., None], 0.0))
+    targets = torch.where(own, assignment.scores[..., None], 0.0)
+    elementwise = varifocal(logits, targets, weights.background, weights.focus)
     counted = torch.where(assignment.ignored, 0.0, 1.0)[..., None]
     elementwise = elementwise * torch.where(own, by_class[..., None], 1.0) * counted
     class_loss = elementwise.sum() / total(assignment.scores.sum()).clamp_min(1.0)

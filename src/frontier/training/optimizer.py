@@ -14,20 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frontier.params import Optimizer as Chosen
+from frontier.params import Train
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-MOMENTUM = 0.8
-# root mean square of an update in learning rates; 0.2 would match AdamW's, three times that
-# learned most in the short trainings measured here
-UPDATE_RMS = 0.6
 MIN_INPUTS = 8  # depthwise kernels and the image's three channels are no matrices worth the name
 
 
-def optimizers(module: nn.Module, lr: float, weight_decay: float) -> dict[str, Any]:
+def optimizers(module: nn.Module, recipe: Train) -> dict[str, Any]:
     """`muon` for hidden convolutions, `adamw` for the rest; biases and norms do not decay.
 
-    Both follow one learning rate. Parameters are told apart by shape and name: the last
-    convolutions of the head (`class_pred`, `box_pred`) are outputs, which Muon is not for.
+    `optimizer.kind: adamw` leaves everything to that. Both follow one learning rate. Parameters are
+    told apart by shape and name: the last convolutions of the head (`class_pred`, `box_pred`) are
+    outputs, which Muon is not for.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -35,21 +35,29 @@ def optimizers(module: nn.Module, lr: float, weight_decay: float) -> dict[str, A
     for name, parameter in module.named_parameters():
         hidden = parameter.ndim == 4 and parameter.shape[1] >= MIN_INPUTS and "_pred" not in name
         (matrices if hidden else others if parameter.ndim > 1 else plain).append(parameter)
+    lr, weight_decay, chosen = recipe.learning_rate, recipe.weight_decay, recipe.optimizer
+    if chosen.kind == "adamw":
+        others, matrices = others + matrices, []
     groups = [
         {"params": others, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return {
-        "muon": Muon(matrices, lr, weight_decay),
-        "adamw": torch.optim.AdamW(groups, lr=lr, fused=True),
-    }
+    adamw = {"adamw": torch.optim.AdamW(groups, lr=lr, fused=True)}
+    return {"muon": Muon(matrices, lr, weight_decay, chosen), **adamw} if matrices else adamw
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is the nearest orthogonal matrix, per `[out, in * kernel]` weight."""
+    """Momentum whose update is the nearest orthogonal matrix, per `[out, in * kernel]` weight.
 
-    def __init__(self, params: list[nn.Parameter], lr: float, weight_decay: float) -> None:
+    Its size is `update_rms` learning rates (root mean square): 0.2 would match AdamW's, three times
+    that learned most in short trainings.
+    """
+
+    def __init__(
+        self, params: list[nn.Parameter], lr: float, weight_decay: float, chosen: Chosen
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.momentum, self.update_rms = chosen.momentum, chosen.update_rms
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -72,12 +80,12 @@ class Muon(torch.optim.Optimizer):
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(gradient)
             momenta.append(state["momentum"])
-        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        looked_ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
+        torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
+        looked_ahead = torch._foreach_lerp(gradients, momenta, self.momentum)  # Nesterov
         directions = orthogonalised(torch.stack([g.reshape(shape) for g in looked_ahead]))
         updates = [d.reshape(p.shape) for d, p in zip(directions, parameters, strict=True)]
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-        size = UPDATE_RMS * math.sqrt(max(shape))
+        size = self.update_rms * math.sqrt(max(shape))
         torch._foreach_add_(parameters, updates, alpha=-lr * size)
 
 

@@ -111,13 +111,13 @@ def agreed(values: Sequence[float]) -> list[float]:
     return shared.tolist()
 
 
-def gathered(values: Tensor) -> Tensor:
-    """Integers of all ranks in one row, in their order; equally many on each."""
+def gathered(words: list[str]) -> list[str]:
+    """Those of all ranks, in their order."""
     if count() == 1:
-        return values
-    parts = [torch.empty_like(values) for _ in range(count())]
-    distributed.all_gather(parts, values)
-    return torch.cat(parts)
+        return words
+    parts: list[list[str]] = [[] for _ in range(count())]
+    distributed.all_gather_object(parts, words)
+    return [word for part in parts for word in part]
 
 
 def wait_for_all() -> None:

@@ -17,8 +17,9 @@ from frontier.training.loop import TensorBatch, Terms
 from frontier.training.losses import Losses, assignment_of, detection_losses, taught_losses
 
 
-def _assign(outputs: Outputs, batch: TensorBatch) -> Assignment:
-    return assignment_of(outputs, batch.grid, batch.boxes_xyxy, batch.labels, batch.ignore)
+def _assign(outputs: Outputs, batch: TensorBatch, recipe: Train) -> Assignment:
+    truth = (batch.boxes_xyxy, batch.labels, batch.ignore)
+    return assignment_of(outputs, batch.grid, *truth, recipe.assigner)
 
 
 def _terms(losses: Losses, **more: Tensor) -> Terms:
@@ -31,7 +32,7 @@ def supervised(detector: Detector, recipe: Train) -> Callable[[TensorBatch], Ter
 
     def backward(batch: TensorBatch) -> Terms:
         outputs = detector(batch.images_BCHW)
-        assignment = _assign(outputs, batch)
+        assignment = _assign(outputs, batch, recipe)
         losses = detection_losses(outputs, assignment, batch.grid, recipe.loss)
         losses.total.backward()
         return _terms(losses)
@@ -53,7 +54,7 @@ def sandwich(
 
     def backward(batch: TensorBatch) -> Terms:
         largest = supernet(batch.images_BCHW, space.largest)
-        assignment = _assign(largest, batch)
+        assignment = _assign(largest, batch, recipe)
         losses = detection_losses(largest, assignment, batch.grid, recipe.loss)
         losses.total.backward()
         teacher = Outputs(largest.logits.detach(), largest.bins.detach(), largest.features)
@@ -100,7 +101,7 @@ def distilled(
         with torch.no_grad():
             taught_by = teacher(batch.images_BCHW)
         outputs = student(batch.images_BCHW)
-        assignment = _assign(outputs, batch)
+        assignment = _assign(outputs, batch, recipe)
         losses = detection_losses(outputs, assignment, batch.grid, recipe.loss)
         taught = taught_losses(
             outputs,

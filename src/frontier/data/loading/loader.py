@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     labels: npt.NDArray[np.int64]  # [B, M], -1 = padding
     ignore: npt.NDArray[np.bool_]  # [B, M]
     image_ids: npt.NDArray[np.int64]  # [B]
+    origins: Sequence[str]  # [B], the split of each, as dataset/split
 
 
 def batches(
@@ -69,7 +70,9 @@ def batches(
             threads.shutdown(cancel_futures=True)
 
 
-def collate(images_BHWC: Bytes, samples: Sequence[Sample], image_ids: Sequence[int]) -> Batch:
+def collate(
+    images_BHWC: Bytes, samples: Sequence[Sample], image_ids: Sequence[int], origins: Sequence[str]
+) -> Batch:
     """Pad the targets of each sample; M is the largest number of boxes, at least 1."""
     count, most = len(samples), max(1, *(len(s.labels) for s in samples))
     boxes = np.zeros((count, most, 4), np.float32)
@@ -79,7 +82,7 @@ def collate(images_BHWC: Bytes, samples: Sequence[Sample], image_ids: Sequence[i
         n = len(sample.labels)
         boxes[row, :n], labels[row, :n] = sample.boxes_xyxy, sample.labels
         ignore[row, :n] = sample.ignore
-    return Batch(images_BHWC, boxes, labels, ignore, np.asarray(image_ids, np.int64))
+    return Batch(images_BHWC, boxes, labels, ignore, np.asarray(image_ids, np.int64), origins)
 
 
 class _Source:
@@ -106,7 +109,7 @@ class _Source:
     def batch(self, step: int, side: int) -> Batch:
         """The batch of one step; epochs follow each other without dropping an image."""
         images = np.empty((len(self.rows), side, side, 3), np.uint8)
-        samples, image_ids = [], []
+        samples, image_ids, origins = [], [], []
         for image, row in zip(images, self.rows, strict=True):
             position = step * self.batch_size + row
             split, i = self._locate(self.order.place(position))
@@ -114,7 +117,8 @@ class _Source:
             image[:] = sample.image_HWC  # at once: together they take the memory of a batch more
             samples.append(sample._replace(image_HWC=image))
             image_ids.append(int(split.image_ids[i]))
-        return collate(images, samples, image_ids)
+            origins.append(split.name)
+        return collate(images, samples, image_ids, origins)
 
     def _sample(self, split: PackedSplit, i: int, side: int, position: int) -> Sample:
         augment = self.augment

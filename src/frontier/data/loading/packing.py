@@ -63,6 +63,7 @@ class PackedSplit:
     boxes_xyxy: Floats  # [M, 4]
     labels: Ints  # [M], 0-based
     ignore: Bytes  # [M], 1 for crowds and for boxes nobody is sure of
+    name: str  # dataset/split, to tell people where an image is
 
     def __len__(self) -> int:
         return len(self.images)
@@ -157,7 +158,8 @@ def load_split(folder: Path, name: str) -> PackedSplit:
     arrays: dict[str, Any] = load_file(targets_path(folder, name))
     meta, count = load_meta(folder), len(arrays["image_ids"])
     images = StoredImages(_pixels(folder, name, meta, count), np.arange(count, dtype=np.int64))
-    return PackedSplit(images=images, num_classes=len(meta.classes), **arrays)
+    told = f"{folder.name}/{name}"
+    return PackedSplit(images=images, num_classes=len(meta.classes), name=told, **arrays)
 
 
 def _pixels(folder: Path, name: str, meta: PackedMeta, count: int) -> Bytes | ShardedPixels:

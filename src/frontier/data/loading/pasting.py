@@ -18,7 +18,6 @@ from frontier.data.loading.packing import PackedSplit
 from frontier.data.loading.transforms import Sample, jitter_hsv
 from frontier.params import Augment
 
-MARGIN = 0.1  # of the longer side: what is cut out around a box fades into the ground
 MIN_SIDE_PX = 4  # smaller cutouts show nothing
 PLACES = 8  # tried at random before a cutout is left out
 
@@ -54,16 +53,20 @@ class Cutouts:
         rows = np.flatnonzero(solid & (ignore == 0))
         return np.stack([np.full_like(rows, which), rows, labels[rows]], axis=1)
 
-    def draw(self, rng: np.random.Generator) -> Cutout | None:
-        """One of a class drawn evenly; None where there is no box at all."""
+    def draw(self, margin: float, rng: np.random.Generator) -> Cutout | None:
+        """One of a class drawn evenly; None where there is no box at all.
+
+        Args:
+            margin: of the box's longer side, cut out with it; it fades into the ground.
+        """
         if not self.by_class:
             return None
         of_class = self.by_class[int(rng.integers(len(self.by_class)))]
         which, row, label = of_class[int(rng.integers(len(of_class)))].tolist()
         split, i = self.sources[which]
         image, box = split.images[i], split.targets(i)[0][row]
-        margin = MARGIN * float((box[2:] - box[:2]).max())
-        outer = np.array([*np.floor(box[:2] - margin), *np.ceil(box[2:] + margin)])
+        around = margin * float((box[2:] - box[:2]).max())
+        outer = np.array([*np.floor(box[:2] - around), *np.ceil(box[2:] + around)])
         left, top, right, bottom = outer.clip(0, split.image_size).astype(int)
         corner = np.array([left, top, left, top], np.float32)
         return Cutout(image[top:bottom, left:right], box - corner, label, split.image_size)
@@ -86,7 +89,7 @@ def pasted(
     image = sample.image_HWC.copy()
     boxes, labels = sample.boxes_xyxy, [*sample.labels]
     for _ in range(count):
-        cutout = cutouts.draw(rng)
+        cutout = cutouts.draw(augment.paste_margin, rng)
         if cutout is None:
             break
         cutout = _varied(cutout, side / cutout.stored_side, augment, rng)

@@ -187,6 +187,7 @@ class Search(Section):
     max_latency_ms: PositiveFloat | None
     min_ap: Fraction | None
     baseline: str
+    seeds: list[str]
 
 
 class Distill(Length):
@@ -264,6 +265,7 @@ class Params(Section):
     measure: Measure
     evaluate: Evaluate
     report: Report
+    architecture: str | None
     searched: Annotated[list[str], Field(min_length=1)]
     targets: Annotated[dict[str, Target], Field(min_length=1)]
 

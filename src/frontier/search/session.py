@@ -63,7 +63,8 @@ class SearchSession:
 
     def run(self) -> dict[str, Any]:
         """The content of `search.json`."""
-        start = [*dict.fromkeys([self.baseline, *self.space.seeds()])]
+        given = [self.space.member(code, "search.seeds") for code in self.search.seeds]
+        start = [*dict.fromkeys([self.baseline, *self.space.seeds(), *given])]
         self._time(start)
         self.estimator = LatencyEstimator(self.space, self._ms())
         found = self._spend(STRATEGIES[self.search.strategy], start)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 IMAGES = 32  # made up, of the size that a training reads
 CLASSES = 10
 RECALIBRATED = 2  # batches
-SECTIONS = ("run", "pack", "space", "train", "supernet", "distill", "search", "measure")
+SECTIONS = ("run", "pack", "space", "train", "supernet", "distill", "measure")
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def rates(root: Path, params: Params, fingerprint: str) -> Rates:
         StageFailed: the measurement failed; its last words.
     """
     given = params.model_dump(mode="json", by_alias=True)
-    asked = {name: given[name] for name in (*SECTIONS, "searched")}
-    for name in ("evaluations", "finalists", "candidates", "seeds", "max_latency_ms", "min_ap"):
-        del asked["search"][name]
+    asked = {name: given[name] for name in (*SECTIONS, "searched")} | {
+        "baseline": params.search.baseline
+    }
     path = root / ".work" / "calibration" / f"{_digest([fingerprint, asked])}.json"
     if not path.is_file():
         _measure_beside(root, given, path)

@@ -21,7 +21,7 @@ from pipelines import duration
 from pipelines.costs import RUN, TRAININGS, Costs, skipped, trained_s
 
 PATH = "data/budget.json"
-LEAST_STEPS = 20  # of a training, and as many go into timing it
+LEAST_STEPS = 20  # as `training.plan`, which would load torch, has it; as many go into timing them
 # What a shorter run has less of, and the least that still means something.
 REDUCED = {
     "search.evaluations": 8,

@@ -104,6 +104,12 @@ def test_too_small_a_budget_names_one_that_would_do() -> None:
     assert plan.values["search.finalists"] >= 5
 
 
+def test_the_least_steps_are_those_that_a_training_insists_on() -> None:
+    from frontier.training import plan
+
+    assert budget.LEAST_STEPS == plan.LEAST_STEPS
+
+
 def test_no_supernet_is_trained_for_a_given_architecture() -> None:
     plan = planned(3600, params(architecture="yolo_nas_s"))
     assert plan.values["supernet.share"] == 0

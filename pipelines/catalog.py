@@ -53,6 +53,7 @@ def make_entry(root: Path, params: Params, target: str) -> Entry:
     """What is kept of one search: the device and runtime it holds for, the data, the points."""
     from frontier.tracking.store import lock_entries
 
+    md5 = lock_entries(root, "ingest", "outs").get("data/ingest")
     search = read_json(root / "data" / "search" / target / "search.json")
     hardware = read_json(root / "data" / "hardware.json")
     name = read_json(root / "data" / "ingest" / "catalog" / "catalog.json")["name"]
@@ -65,7 +66,7 @@ def make_entry(root: Path, params: Params, target: str) -> Entry:
         "device": {name: hardware[name] for name in DEVICE},
         "fingerprint": fingerprint_id(hardware),
         "threads": params.run.threads,
-        "dataset": {"name": name, "md5": lock_entries(root, "ingest", "outs").get("data/ingest")},
+        "dataset": {"name": name, "md5": md5 and md5.removesuffix(".dir")},
         "space": params.space.model_dump(mode="json"),
         "evaluations": len(search["evaluated"]),
         "baseline": _point(search["baseline"]),

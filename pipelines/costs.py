@@ -226,7 +226,11 @@ def count_images(root: Path, params: Params) -> Images:
     packed = root / "data" / "pack" / "main" / "meta.json"
     if packed.is_file():
         splits = read_json(packed)["splits"]
-        known = [splits["train"] + splits.get("holdout", 0), splits["val"], splits["test"]]
+        known = [
+            splits["train"] + splits.get("holdout", 0),
+            splits.get("val", 0),
+            splits.get("test", 0),
+        ]
         parts = tuple(count / sum(known) for count in known)
     train, val, test = (round(total * part) for part in parts)
     return Images(train, val, test, unlabelled, given.pretrain.train)

@@ -37,7 +37,7 @@ WORDS = {
     "quantize.sensitivity_images": "sensitivity images",
     "quantize.calibration_images": "calibration images",
 }
-HALVINGS = 40
+HALVINGS = 12  # a share to a thousandth
 CALIBRATION = "calibration"
 Values = dict[str, Any]
 
@@ -114,60 +114,79 @@ def make(
         UsageError: it is too small; names the least that would do.
     """
     whole = _with(params, base)
-    wanted_s = _wanted_training_s(whole, known)
-    open_s = budget_s - spent_s
-    share = _largest_share(whole, wanted_s, open_s, known, stages)
-    reduced = _with(whole, _reduced(base, share))
-    left_s = open_s - _beside_s(reduced, known, stages)
-    shares = _shares(whole)
-    least_s = _least_training_s(whole, shares, known)
-    if left_s < least_s:
-        smallest = _with(whole, _reduced(base, 0.0))
-        least = _beside_s(smallest, known, stages) + least_s
-        raise UsageError(
-            f"--budget {duration.shown(budget_s)}: too little for this preset and dataset; the "
-            f"least is {duration.whole_minutes(1.1 * least)}: {duration.shown(least - least_s)} "
-            f"without trainings and {duration.shown(least_s)} for at least {LEAST_STEPS} steps "
-            "of each"
-        )
-    values = {**_reduced(base, share), **shares, "train.budget_s": round(left_s, 1)}
+    fit = _Fit(whole, base, budget_s - spent_s, known, stages)
+    share = fit.largest_share()
+    values = {**_reduced(base, share), **_shares(whole)}
+    values["train.budget_s"] = round(fit.left_s(share), 1)
+    if fit.left_s(share) < fit.least_s:
+        raise fit.refusal(budget_s)
     values = {key: values[key] for key in PLANNED}
     planned = _with(whole, values)
-    seconds = {stage: known.seconds(stage, planned) for stage in (*stages, RUN)}
+    seconds = {s: known.seconds(s, planned) + trained_s(s, planned) for s in (*stages, RUN)}
     sources = {stage: known.source(stage) for stage in seconds}
-    seconds |= {s: seconds[s] + trained_s(s, planned) for s in stages}
     if spent_s:
         seconds, sources = {CALIBRATION: spent_s, **seconds}, {CALIBRATION: "spent", **sources}
     lines = _given_up(whole, planned, known)
     return Plan(budget_s, base, values, others, seconds, sources, lines)
 
 
-def _largest_share(
-    whole: Params, wanted_s: float, budget_s: float, known: Costs, stages: Sequence[str]
-) -> float:
-    """Of the preset's numbers that fits, 0 to 1, by halving."""
+@dataclass(frozen=True)
+class _Fit:
+    """How much of the preset's numbers fits into the seconds that are open.
 
-    def fits(share: float) -> bool:
-        reduced = _with(whole, _reduced(_values(whole, PLANNED), share))
-        return _beside_s(reduced, known, stages) + share * wanted_s <= budget_s
+    Attributes:
+        whole: the settings with the preset's numbers, `base`.
+    """
 
-    if fits(1.0):
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    whole: Params
+    base: Values
+    open_s: float
+    known: Costs
+    stages: Sequence[str]
+
+    @property
+    def wanted_s(self) -> float:
+        return _wanted_training_s(self.whole, self.known)
+
+    @property
+    def least_s(self) -> float:
+        return _least_training_s(self.whole, _shares(self.whole), self.known)
+
+    def beside_s(self, share: float) -> float:
+        """Seconds of everything but trainings."""
+        reduced = _with(self.whole, _reduced(self.base, share))
+        return sum(self.known.seconds(stage, reduced) for stage in (*self.stages, RUN))
+
+    def left_s(self, share: float) -> float:
+        """Seconds for trainings."""
+        return self.open_s - self.beside_s(share)
+
+    def largest_share(self) -> float:
+        """0 to 1, by halving; 0 also where not even that fits."""
+
+        def fits(share: float) -> bool:
+            return self.left_s(share) >= max(share * self.wanted_s, self.least_s)
+
+        low, high = (1.0, 1.0) if fits(1.0) else (0.0, 1.0)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
+
+    def refusal(self, budget_s: float) -> UsageError:
+        beside_s, least_s = self.beside_s(0.0), self.least_s
+        least = duration.whole_minutes(1.1 * (beside_s + least_s))
+        return UsageError(
+            f"--budget {duration.shown(budget_s)}: too little for this preset and dataset; the "
+            f"least is {least}: {duration.shown(beside_s)} without trainings and "
+            f"{duration.shown(least_s)} for at least {LEAST_STEPS} steps of each"
+        )
 
 
 def _reduced(base: Values, share: float) -> Values:
     return {
         key: max(min(least, base[key]), round(share * base[key])) for key, least in REDUCED.items()
     }
-
-
-def _beside_s(params: Params, known: Costs, stages: Sequence[str]) -> float:
-    return sum(known.seconds(stage, params) for stage in (*stages, RUN))
 
 
 def _times(name: str, params: Params) -> int:
@@ -193,12 +212,7 @@ def _shares(params: Params) -> Values:
     """The preset's, made to sum to 1 over the trainings that happen."""
     own = {name: getattr(params, name).share * bool(_times(name, params)) for name in TRAININGS}
     total = sum(_times(name, params) * share for name, share in own.items())
-    return {f"{name}.share": _tidy(share / total) for name, share in own.items()}
-
-
-def _tidy(value: float) -> float:
-    """Without the last digits of a division, yet summing to 1 as `params.py` asks."""
-    return round(value, 9)
+    return {f"{name}.share": round(share / total, 9) for name, share in own.items()}
 
 
 def _least_training_s(params: Params, shares: Values, known: Costs) -> float:

@@ -110,6 +110,17 @@ def test_the_least_steps_are_those_that_a_training_insists_on() -> None:
     assert budget.LEAST_STEPS == plan.LEAST_STEPS
 
 
+def test_evaluations_make_room_for_the_least_that_trainings_need() -> None:
+    """Evaluations that cost much, trainings that cost nearly nothing but start dear."""
+    dear = replace(RATES, evaluation_s=30.0, step_s={**RATES.step_s, "pretrain": 2.0})
+    known = replace(KNOWN, rates=dear)
+    own = budget._with(params(), {f"{name}.steps": 20 for name in costs.TRAININGS})
+    least_s = budget._least_training_s(own, budget._shares(own), known)
+    plan = planned(2400, own, known)
+    assert plan.values["train.budget_s"] >= least_s
+    assert plan.values["search.evaluations"] < 48
+
+
 def test_no_supernet_is_trained_for_a_given_architecture() -> None:
     plan = planned(3600, params(architecture="yolo_nas_s"))
     assert plan.values["supernet.share"] == 0

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from frontier.files import atomic_write, read_json, sha256, write_json
-from pipelines import summary
+from pipelines import catalog, summary
 
 
 def close(production: Any, chosen: list[str]) -> summary.Summary:
@@ -41,6 +41,7 @@ def settle(production: Any, closed: summary.Summary, *, compare: bool) -> bool:
     tracker.log_parent({}, {"report": root / "data" / "report" / "page"})
     _owed(root).unlink(missing_ok=True)
     try:
+        catalog.keep_new(production)
         decisions = judge(root, production.params, closed, tracker.call, compare=compare)
     except Exception as error:  # a champion is a file from elsewhere: its runtime raises anything
         if compare:

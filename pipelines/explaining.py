@@ -100,9 +100,14 @@ def explain(root: Path, console: Console, target: str | None, undo: str | None) 
     """The walk from the baseline to the answer, or the answer without one of its edits.
 
     Raises:
-        UsageError: no search yet, no such target or edit.
+        UsageError: no search yet, nothing was searched, no such target or edit.
     """
     found = _search(root, target)
+    if "taken" in found:
+        raise UsageError(
+            f"{found['target']}: its architecture was given, not searched, so no edit was weighed; "
+            "`frontier run --set architecture=null` searches"
+        )
     if undo is None:
         _print_walk(found, console)
     else:

@@ -6,8 +6,9 @@ A run with nothing to do imports neither prefect nor mlflow.
 import contextlib
 import importlib.metadata
 import json
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from frontier.errors import Busy, FrontierError, UsageError, nearest
 from frontier.files import atomic_write, lock, read_json, write_json
 from frontier.params import Params, load_yaml
 from frontier.targets.hardware import hardware_fingerprint
-from pipelines import closing, machine, repro, settings, summary
+from pipelines import budget, catalog, closing, machine, planning, repro, settings, summary
 from pipelines.closing import read_timings
 from pipelines.environment import prepare_environment
 from pipelines.graph import Graph, downstream, read_graph, resolve, stale, upstream
@@ -82,25 +83,37 @@ def run(
     *,
     dry_run: bool = False,
     compare: bool = False,
+    from_catalog: bool = False,
+    budget_s: float | None = None,
 ) -> summary.Summary:
     """One pipeline run, from the command line's wishes to summary.json.
 
     Args:
         compare: put the challenger to the champion even where there is one.
+        from_catalog: the search starts from what the catalog has for this device.
+        budget_s: plan the whole run to take so long.
 
     Raises:
         FrontierError: what stopped it; nothing is written before `request` was found valid.
     """
+    started = time.monotonic()
+    if budget_s is not None and selection.forced:
+        raise UsageError("--budget plans a whole run; leave out --from and --only")
     prepare_environment(root)
     with checkout(root, console):
         selection.check(root)
-        merged = settings.merge(root, request)
-        machine.check(merged.params)
+        request, merged = _merged(root, request, from_catalog=from_catalog)
         described = describe(root, merged.params)
         with kept(root, always=dry_run):
-            merged.write()
             write_described(described)
             repro.prepare(root)
+            planned = None
+            if budget_s is not None:
+                before = _graph_with(root, merged)
+                facts = [*described.values()]
+                planned = planning.plan(root, merged.params, budget_s, before, facts, console)
+                merged = settings.merge(root, planned.added_to(request))
+            merged.write()
             graph = read_graph(root)
             chosen = selection.choose(graph)
             for line in merged.diff:
@@ -112,8 +125,43 @@ def run(
         if not chosen and not compare and closing.is_finished(root):
             return _close_unchanged(root, merged.params, graph, console)
         return _produce(
-            root, merged.params, graph, chosen, console, compare=compare, force=selection.forced
+            root,
+            merged.params,
+            graph,
+            chosen,
+            console,
+            compare=compare,
+            force=selection.forced,
+            clock=planning.Clock(started, planned),
         )
+
+
+def _merged(
+    root: Path, request: settings.Request, *, from_catalog: bool
+) -> tuple[settings.Request, settings.Merge]:
+    """params.yaml as asked for, checked against this machine and the search space; and the
+    request with what the catalog had to say filled in."""
+    if request.architecture is not None:
+        request = replace(request, architecture=catalog.named(root, request.architecture))
+    merged = settings.merge(root, request)
+    if from_catalog:
+        if merged.params.architecture is not None:
+            raise UsageError(
+                f"--from-catalog: architecture is {merged.params.architecture}, so nothing is "
+                "searched; add --set architecture=null"
+            )
+        request = replace(request, seeds=catalog.seeds(root, merged.params))
+        merged = settings.merge(root, request)
+    machine.check(merged.params)
+    catalog.check(merged.params)
+    return request, merged
+
+
+def _graph_with(root: Path, merged: settings.Merge) -> Graph:
+    """What would be stale with these params; the file stays as it is."""
+    with kept(root, always=True):
+        merged.write()
+        return read_graph(root)
 
 
 def run_lock(root: Path) -> Path:
@@ -142,7 +190,10 @@ def _holder(path: Path) -> str:
 @contextlib.contextmanager
 def kept(root: Path, *, always: bool) -> Iterator[None]:
     """DVC answers only about files as they are: who only looks, or is refused, puts them back."""
-    paths = [root / name for name in ("params.yaml", "data/source.json", "data/hardware.json")]
+    paths = [
+        root / name
+        for name in ("params.yaml", "data/source.json", "data/hardware.json", budget.PATH)
+    ]
     before = {path: path.read_bytes() if path.is_file() else None for path in paths}
     restore = True
     try:
@@ -207,6 +258,7 @@ def _produce(
     *,
     compare: bool,
     force: bool,
+    clock: planning.Clock,
 ) -> summary.Summary:
     from frontier.tracking.record import Tracker
 
@@ -222,6 +274,7 @@ def _produce(
     failure = _attempt(production, chosen, server)
     closed = closing.close(production, chosen)
     decided = failure is None and closing.settle(production, closed, compare=compare)
+    closed = clock.settle(production, closed)
     stopped = isinstance(failure, repro.Cancelled | KeyboardInterrupt)
     tracker.finish("KILLED" if stopped else "FAILED" if failure else "FINISHED")
     if failure is not None:
@@ -229,6 +282,7 @@ def _produce(
     if decided and not tracker.troubled:  # else the next run makes up for what is missing
         closing.mark_finished(root)
     summary.show(console, closed)
+    clock.show(console, closed)
     return closed
 
 
@@ -252,6 +306,7 @@ def _close_unchanged(root: Path, params: Params, graph: Graph, console: Console)
     run_id = summary.read(root).get("run_id")
     results = summary.stage_results(root, graph, {}, {})
     closed = summary.build(root, params, results, run_id)
+    closed["budget"] = summary.read(root).get("budget")
     summary.write(root, closed)
     summary.show(console, closed)
     return closed

@@ -34,6 +34,8 @@ class Request:
     targets: Sequence[str] = ()
     max_latency_ms: float | None = None
     min_ap: float | None = None
+    architecture: str | None = None
+    seeds: Sequence[str] | None = None
     assignments: Sequence[str] = ()
 
 
@@ -102,6 +104,10 @@ def _wanted(current: Values, request: Request) -> Values:
         wanted["search"]["max_latency_ms"] = request.max_latency_ms
     if request.min_ap is not None:
         wanted["search"]["min_ap"] = request.min_ap
+    if request.architecture is not None:
+        wanted["architecture"] = request.architecture
+    if request.seeds is not None:
+        wanted["search"]["seeds"] = [*request.seeds]
     problems = [line for item in request.assignments for line in _assign(wanted, item)]
     if problems:
         raise UsageError("\n".join(problems))

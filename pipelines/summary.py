@@ -76,6 +76,7 @@ def build(
             }
             for name, result in stages.items()
         },
+        "budget": None,
         "report": PAGE if (root / PAGE).is_file() else None,
         "dashboard": "mlruns/mlflow.db",
     }
@@ -172,7 +173,7 @@ def _remarks(summary: Summary) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for name, facts in targets.items():
         if facts["recommended_reason"]:
-            missed = "" if facts["feasible"] else "LIMIT MISSED: "
+            missed = "LIMIT MISSED: " if facts["feasible"] is False else ""
             reasons.setdefault(missed + facts["recommended_reason"], []).append(name)
     lines = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
     unstable = [name for name, facts in targets.items() if facts["latency_stable"] is False]

@@ -31,7 +31,8 @@ def write_run(root: Path, **variant: Any) -> Params:
         variant: `pseudo="skipped"`, `feasible=False`, `answer="float"`, `measured=False`,
             `max_latency_ms=...`, `min_ap=...`, `residual=0.0`, `unmeasured="not-built"`,
             `trained=False` (no history and no picture of batches), `curves=False`,
-            `pictured=False` (no pictures on the dataset's card).
+            `pictured=False` (no pictures on the dataset's card),
+            `taken=True` (an architecture that was given, not searched).
     """
     data = root / "data"
     files.write_json(
@@ -295,11 +296,7 @@ def _search(folder: Path, variant: dict[str, Any]) -> None:
                 "architecture": None,
                 "reason": "No architecture runs in 0.10 ms; the nearest takes 0.73 ms.",
             },
-            "baseline": {
-                "architecture": BASE,
-                "AP": base["AP"],
-                "latency_p50_ms": base["latency_p50_ms"],
-            },
+            "baseline": base,
             "limits": {
                 "max_latency_ms": variant.get("max_latency_ms"),
                 "min_ap": variant.get("min_ap"),
@@ -321,6 +318,8 @@ def _search(folder: Path, variant: dict[str, Any]) -> None:
             "predictor": {"tau": 0.61 if feasible else None},
         },
     )
+    if variant.get("taken"):
+        _take(folder / "search.json")
     files.write_manifest(folder)
 
 
@@ -328,6 +327,19 @@ def _compare(folder: Path, pairs: list[dict[str, Any]]) -> None:
     status = "done" if pairs else "skipped"
     files.write_json(folder / "compare.json", {"status": status, "pairs": pairs})
     files.write_manifest(folder)
+
+
+def _take(path: Path) -> None:
+    """As `frontier.search.taken` writes it: two timed points, without accuracies."""
+    found = files.read_json(path)
+    unknown = {"AP": None, "AP_interval": None, "on_frontier": False}
+    timed = [{**found["timed"][index], **unknown} for index in (0, 5)]
+    for name in ("estimator", "predictor"):
+        del found[name]
+    taken = {"taken": True, "evaluated": [], "timed": timed, "baseline": timed[0]}
+    reason = "Taken, not searched: `architecture` names it; 2.70 ms measured."
+    taken["recommended"] = {"architecture": timed[1]["architecture"], "reason": reason}
+    files.write_json(path, {**found, **taken, "postmortem": []})
 
 
 def _target(data: Path, name: str, variant: dict[str, Any], truth: pd.DataFrame | None) -> None:

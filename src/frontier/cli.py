@@ -47,6 +47,27 @@ def run(
         ),
     ] = None,
     min_ap: Annotated[float | None, typer.Option(help="Least AP, 0 to 1.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Plan the whole run to take so long: 90m, 2h, 1h30m. The plan is shown first.",
+        ),
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE|N|N:ROW",
+            help="Train this architecture, or one of catalog entry N, without any search.",
+        ),
+    ] = None,
+    from_catalog: Annotated[
+        bool,
+        typer.Option(
+            "--from-catalog",
+            help="Start the search from the catalog's frontiers of this device and space.",
+        ),
+    ] = False,
     set_: Set = None,
     preset: Preset = None,
     start: Annotated[
@@ -62,9 +83,12 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
 ) -> None:
     """Bring every stage up to date: dataset to shipped detector."""
-    from pipelines import launch, repro, settings
+    from pipelines import duration, launch, repro, settings
 
     root = project_root()
+    budget_s = duration.parse(budget, "--budget") if budget else None
+    if architecture and from_catalog:
+        raise UsageError("--architecture searches nothing, --from-catalog starts a search: one")
     request = settings.Request(
         preset=preset,
         data=settings.project_path(root, data) if data else None,
@@ -72,11 +96,20 @@ def run(
         targets=target or (),
         max_latency_ms=max_latency_ms,
         min_ap=min_ap,
+        architecture=architecture,
         assignments=set_ or (),
     )
     os.chdir(root)
     try:
-        launch.run(root, request, _console(), launch.Selection(only, start), dry_run=dry_run)
+        launch.run(
+            root,
+            request,
+            _console(),
+            launch.Selection(only, start),
+            dry_run=dry_run,
+            from_catalog=from_catalog,
+            budget_s=budget_s,
+        )
     except KeyboardInterrupt:
         raise repro.Cancelled("stopped; the same command goes on where it was") from None
 
@@ -139,6 +172,19 @@ def explain(
     from pipelines import explaining
 
     explaining.explain(project_root(), _console(), target, undo)
+
+
+@app.command("catalog")
+def catalog_(
+    action: Annotated[str | None, typer.Argument(metavar="[show N]")] = None,
+    number: Annotated[int | None, typer.Argument(metavar="", min=1)] = None,
+) -> None:
+    """The frontiers of all searches so far, by device and runtime; `show N`: one of them."""
+    from pipelines import catalog
+
+    if (action, number is None) not in {(None, True), ("show", False)}:
+        raise UsageError("frontier catalog, or frontier catalog show N")
+    catalog.show(_enter(), _console(), number)
 
 
 @app.command()

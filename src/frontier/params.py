@@ -224,6 +224,7 @@ class Search(Section):
     max_memory_mb: PositiveFloat | None
     min_ap: Fraction | None
     baseline: str
+    seeds: list[str]
 
     @model_validator(mode="after")
     def _batches_are_for_throughput(self) -> Self:
@@ -310,6 +311,7 @@ class Params(Section):
     measure: Measure
     evaluate: Evaluate
     report: Report
+    architecture: str | None
     searched: Annotated[list[str], Field(min_length=1)]
     targets: Annotated[dict[str, Target], Field(min_length=1)]
 

@@ -68,6 +68,36 @@ def test_the_champion_loads_as_an_mlflow_model(project: Path) -> None:
     assert {*found} == {"boxes_xyxy", "scores", "labels"}
 
 
+def test_the_frontier_is_in_the_catalog_and_can_be_taken(project: Path) -> None:
+    listed = checkout.frontier(project, "catalog")
+    assert listed.returncode == 0, listed.stderr
+    assert "onnxruntime" in listed.stdout
+    code = summary(project)["frontier"][0]["architecture"]
+    entry = checkout.frontier(project, "catalog", "show", "1").stdout
+    assert code.partition("-")[0] in entry
+    taken = checkout.frontier(project, "run", "--architecture", "1:1", "--dry-run")
+    assert taken.returncode == 0, taken.stderr
+    assert f"architecture: null -> {code}" in taken.stdout
+    seeded = checkout.frontier(project, "run", "--from-catalog", "--dry-run")
+    assert f"search.seeds: [] -> ['{code}']" in seeded.stdout
+
+
+def test_a_budget_is_planned_before_anything_starts(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    planned = checkout.frontier(project, "run", "--budget", "40m", "--dry-run")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    plan, _, started = planned.stdout.partition("stages to run")
+    assert "Plan for 40m" in plan
+    assert "an earlier run" in plan  # this very project's
+    assert "supernet: 6 -> about" in plan
+    assert "pretrain: train.budget_s changed" in started
+    refused = checkout.frontier(project, "run", "--budget", "10s", "--dry-run")
+    assert refused.returncode == 2
+    assert "the least is" in refused.stderr
+    assert (project / "params.yaml").read_bytes() == before
+    assert not (project / "data" / "budget.json").exists()
+
+
 def test_predict_draws(project: Path, tmp_path: Path) -> None:
     images = sorted((project / "data/ingest/synthetic/images").iterdir())[:2]
     answer = checkout.frontier(

@@ -44,11 +44,11 @@ def test_help_is_quick_and_names_every_command() -> None:
         seconds.append(time.monotonic() - started)
     assert answer.returncode == 0
     assert min(seconds) < 1.0
-    for command in ("run", "status", "ui", "report", "predict", "schedule", "promote"):
+    for command in ("run", "status", "ui", "report", "catalog", "predict", "schedule", "promote"):
         assert command in answer.stdout
 
 
-@pytest.mark.parametrize("command", ["", "run", "status", "predict", "schedule"])
+@pytest.mark.parametrize("command", ["", "run", "status", "catalog", "predict", "schedule"])
 def test_help_loads_nothing_heavy(command: str) -> None:
     program = (
         "import sys; from frontier.cli import app\n"
@@ -68,6 +68,13 @@ def test_help_loads_nothing_heavy(command: str) -> None:
         (["run", "--target", "tensort"], "did you mean 'tensorrt'"),
         (["run", "--bogus"], "--bogus"),
         (["run", "--set", "run.device=cuda"], "run.device: cuda"),
+        (["run", "--budget", "2x"], "--budget 2x: no duration"),
+        (["run", "--budget", "2h", "--only", "pack"], "leave out --from and --only"),
+        (["run", "--architecture", "yolo"], "not an architecture code"),
+        (["run", "--architecture", "1", "--from-catalog"], "--from-catalog starts a search"),
+        (["run", "--set", "architecture=yolo_nas_s", "--from-catalog"], "architecture=null"),
+        (["catalog", "show"], "frontier catalog show N"),
+        (["catalog", "list"], "frontier catalog show N"),
         (["schedule", "--set", "serch.finalists=3"], "did you mean 'search'"),
         (["run", "--only", "serch", "--set", "run.seed=1"], "did you mean 'search'"),
     ],

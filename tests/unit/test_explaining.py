@@ -112,3 +112,10 @@ def test_what_is_not_there_is_told(project: Path, tmp_path: Path) -> None:
         explaining.explain(project, Console(), "onnxruntime", None)
     with pytest.raises(UsageError, match="no search yet"):
         explaining.explain(tmp_path / "none", Console(), None, None)
+
+
+def test_a_taken_architecture_has_no_story(tmp_path: Path) -> None:
+    found = {"target": "cpu", "taken": True, "postmortem": []}
+    write_json(tmp_path / "data" / "search" / "cpu" / "search.json", found)
+    with pytest.raises(UsageError, match="cpu: its architecture was given, not searched"):
+        explaining.explain(tmp_path, Console(), None, None)

@@ -260,6 +260,17 @@ def test_everything_that_may_be_missing_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_a_taken_architecture_has_no_frontier_and_says_so(tmp_path: Path) -> None:
+    folder, metrics = make_report(tmp_path, taken=True)
+    text = visible_text((folder / "index.html").read_text())
+    assert metrics["frontier_points"] == 0
+    assert text.count("Taken, not searched") == 2  # under the heading, and in the model card
+    assert "nothing was searched" in text
+    assert "The latency estimator that steered" not in text
+    assert "Kendall" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_limits_are_compared_with_what_was_shipped(tmp_path: Path) -> None:
     out, _ = make_report(tmp_path, max_latency_ms=1.5, min_ap=0.4, answer="float")
     text = visible_text((out / "index.html").read_text())

@@ -7,10 +7,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from frontier.errors import UsageError
+from frontier.files import read_json
 from frontier.labeling.thresholds import choose, wilson
 from frontier.metrics import Detections, Truth
-from frontier.models.architecture import Architecture, SearchSpace
+from frontier.models.architecture import Architecture, SearchSpace, yolo_nas
+from frontier.models.detector import Detector
+from frontier.models.supernet import Supernet, load_supernet
 from frontier.search.accuracy import Evaluation, _read
 from frontier.search.evolution import evolve
 from frontier.search.features import genes_of
@@ -27,6 +32,8 @@ from frontier.search.postmortem import explain, walk
 from frontier.search.quality import rank_quality
 from frontier.search.session import SearchSession
 from frontier.search.strategies import STRATEGIES, Told
+from frontier.search.taken import take
+from frontier.stages.supernet import _leave_untrained
 from frontier.targets.measure import Latency
 from tests import tiny
 
@@ -230,6 +237,59 @@ def test_the_same_search_again_gives_the_same_document(tmp_path):
     second, _ = searched(tmp_path / "second")
     assert first == second
     assert first["random"] is None
+
+
+def test_seeds_are_evaluated_and_timed_before_the_strategy_is_asked(tmp_path):
+    seeds = [SPACE.decode([1, 0, 1, 0] * 8 + [1, 0]).code, BEST.code]
+    calls: list[list[str]] = []
+
+    def timed(detectors: dict[str, Untimed], *rest: object) -> dict[str, Timing]:
+        calls.append([*detectors])
+        return timed_by_count(detectors, *rest)
+
+    _, asked = searched(tmp_path, timed=timed, seeds=seeds)
+    first = [a.code for a in dict.fromkeys([SPACE.baseline("yolo_nas_s"), *SPACE.seeds()])]
+    assert asked[: len(first) + 2] == [*first, *seeds]
+    assert calls[0] == [*first, *seeds]
+    with pytest.raises(UsageError, match=r"search\.seeds: w1-"):
+        searched(tmp_path / "b", seeds=[yolo_nas("s", 1.0, 128).code])
+
+
+@pytest.mark.parametrize(
+    ("limits", "feasible", "words"),
+    [
+        ({}, True, "Taken, not searched"),
+        ({"max_latency_ms": 100.0}, True, "within the limits"),
+        ({"max_latency_ms": 0.5}, False, "ms over 0.50"),
+        ({"min_ap": 0.4}, None, "shows on the test split"),
+    ],
+)
+def test_a_taken_architecture_is_timed_and_nothing_is_evaluated(
+    tmp_path, limits: dict[str, float], feasible: bool | None, words: str
+):
+    supernet = Supernet(SPACE, 3)
+    search = tiny.PARAMS.search.model_copy(update={"baseline": "yolo_nas_s", **limits})
+    document = take(BEST.code, supernet, search, SimpleNamespace(time=timed_by_count))
+    assert document["feasible"] is feasible
+    assert words in document["recommended"]["reason"]
+    assert document["recommended"]["architecture"] == BEST.code
+    assert [row["name"] for row in document["timed"]] == ["baseline", "taken"]
+    assert {row["AP"] for row in document["timed"]} == {None}
+    assert not any(row["on_frontier"] for row in document["timed"])
+    assert document["evaluated"] == []
+
+
+def test_what_replaces_an_untrained_supernet_is_the_teacher_cut_to_shape(tmp_path):
+    teacher = Detector(tiny.SPACE.largest, 3)
+    trained = Supernet(tiny.SPACE, 3)
+    trained.load_largest(teacher)
+    assert _leave_untrained(trained, tiny.CLASSES, tmp_path) == {}
+    loaded, classes = load_supernet(tmp_path)
+    assert classes == tiny.CLASSES
+    whole = loaded.extract(tiny.SPACE.largest).state_dict()
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(whole[name], value), name
+    assert read_json(tmp_path / "audit.json")["status"] == "skipped"
 
 
 class Killed(Exception):

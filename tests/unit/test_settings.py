@@ -68,6 +68,16 @@ def test_values_are_read_as_yaml(root: Path) -> None:
     assert params.search.min_ap is None
 
 
+def test_a_given_architecture_and_seeds_stand_in_the_file_until_a_preset_undoes_them(
+    root: Path,
+) -> None:
+    merge(root, Request(architecture="yolo_nas_s", seeds=["yolo_nas_m"])).write()
+    params = load_params(root / "params.yaml")
+    assert (params.architecture, params.search.seeds) == ("yolo_nas_s", ["yolo_nas_m"])
+    params = merge(root, Request(preset="laptop")).params
+    assert (params.architecture, params.search.seeds) == (None, [])
+
+
 def test_new_data_forgets_the_old_unlabelled_images(root: Path) -> None:
     merge(root, Request(data="../a", unlabelled="../b")).write()
     assert merge(root, Request(data="../c")).params.ingest.unlabelled is None

@@ -187,8 +187,11 @@ class SearchSpace:
         family = [yolo_nas(size, self.interface_width, self.middle_side) for size in "sml"]
         return [*family, self.smallest, self.largest]
 
-    def baseline(self, name: str) -> Architecture:
-        """`yolo_nas_s|m|l` at the middle input side, or an architecture code.
+    def member(self, name: str, key: str) -> Architecture:
+        """`yolo_nas_s|m|l` at the middle input side, or an architecture code of this space.
+
+        Args:
+            key: of params.yaml, for the message.
 
         Raises:
             UsageError: neither.
@@ -198,11 +201,15 @@ class SearchSpace:
         architecture = Architecture.parse(name)
         if not self.has(architecture):
             raise UsageError(
-                f"search.baseline: {name} is not in the search space of interface_width "
+                f"{key}: {name} is not in the search space of interface_width "
                 f"{self.interface_width:g} and image_sizes {[*self.image_sides]}; take a member "
                 "of it, or yolo_nas_s, yolo_nas_m or yolo_nas_l"
             )
         return architecture
+
+    def baseline(self, name: str) -> Architecture:
+        """See `member`."""
+        return self.member(name, "search.baseline")
 
     def has(self, architecture: Architecture) -> bool:
         """Whether every choice of an architecture is one of this space's."""

@@ -12,7 +12,7 @@ from frontier.errors import UsageError
 from frontier.models.architecture import STAGE_NAMES, Architecture
 from frontier.report import accuracy, charts, dataset, training, words
 from frontier.report.examples import Example
-from frontier.report.results import Results, TargetResult, baseline, recommended
+from frontier.report.results import Results, TargetResult, baseline, recommended, taken
 
 HERE = Path(__file__).parent
 
@@ -78,7 +78,11 @@ def render(
             card=_markdown(card),
             parameters=flatten(parameters),
             hardware=flatten(results.hardware),
-            frontiers={name: charts.frontier(s) for name, s in results.searches.items()},
+            frontiers={
+                name: charts.frontier(search)
+                for name, search in results.searches.items()
+                if not taken(search)
+            },
             drifts={name: charts.drift(s) for name, s in results.searches.items()},
             waterfalls={name: charts.waterfall(s) for name, s in results.searches.items()},
             trainings={name: training.chart(table) for name, table in results.histories.items()},

@@ -177,6 +177,11 @@ def recommended(search: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((point for point in search["timed"] if point["recommended"]), None)
 
 
+def taken(search: Mapping[str, Any]) -> bool:
+    """Whether `architecture` was given, and so nothing searched: no point has an AP."""
+    return bool(search.get("taken"))
+
+
 def baseline(search: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((point for point in search["timed"] if point["name"] == "baseline"), None)
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,13 +42,55 @@ class Evaluation:
     AP_before: float | None = None
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where subnets are scored: everything a worker needs, on whatever machine.
+class Scorer:
+    """Extracts, recalibrates and scores subnets.
 
-    Attributes:
+    Args:
         rules: which boxes are kept, as `evaluate` has it.
         batches: training batches that batch norms are estimated on.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        train: PackedSplit,
+        holdout: PackedSplit,
+        rules: Evaluate,
+        batches: int,
+        device: torch.device,
+    ) -> None:
+        self.supernet, self.train, self.holdout = supernet.to(device), train, holdout
+        self.rules, self.batches, self.device = rules, batches, device
+        self._images: dict[int, list[torch.Tensor]] = {}
+
+    def score(self, architecture: Architecture) -> Evaluation:
+        detector = self.supernet.extract(architecture).to(self.device)
+        starts = architecture in self.supernet.space.seeds()
+        before = self._bootstrapped(detector)[0] if starts else None
+        ap, low, high = self._bootstrapped(self.recalibrated(detector))
+        parameters, gmac = cost(detector.deploy().to(self.device), architecture.image_side)
+        return Evaluation(architecture.code, ap, (low, high), gmac, parameters, before)
+
+    def recalibrated(self, detector: Detector) -> Detector:
+        """The detector, its batch norms estimated on training images."""
+        side = detector.architecture.image_side
+        if side not in self._images:
+            self._images[side] = plain_images(self.train, side, self.batches, self.device)
+        return recalibrate(detector, self._images[side])
+
+    def _bootstrapped(self, detector: Detector) -> tuple[float, float, float]:
+        """AP on the held-out images, and the ends of its interval."""
+        deployed = detector.deploy().to(self.device)
+        side = detector.architecture.image_side
+        found = detect(deployed, self.holdout, side, self.rules)
+        return bootstrap_ap(truth_of(self.holdout), found, BOOTSTRAP_SAMPLES)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds what it needs to score subnets, on whatever machine; see `Scorer`.
+
+    Attributes:
         device: as torch names it.
     """
 
@@ -60,8 +101,20 @@ class Place:
     device: str
 
 
+@lru_cache(maxsize=1)
+def _scorer(place: Place) -> Scorer:
+    supernet, _ = load_supernet(place.supernet)
+    train, holdout = (load_split(place.pack, name) for name in ("train", "holdout"))
+    device = torch.device(place.device)
+    return Scorer(supernet, train, holdout, place.rules, place.batches, device)
+
+
+def _score(place: Place, code: str) -> Evaluation:
+    return _scorer(place).score(Architecture.parse(code))
+
+
 class Evaluator:
-    """Extracts, recalibrates and scores subnets; remembers each answer on disk.
+    """Has subnets scored, and remembers each answer on disk.
 
     Args:
         workers: who scores: a cluster's workers each take a subnet; here the threads of torch
@@ -70,62 +123,21 @@ class Evaluator:
     """
 
     def __init__(self, place: Place, workers: Workers, journal: Path) -> None:
-        here = workers.model_copy(update={"jobs": 1})
-        self.place, self.workers, self.journal = place, here, journal
-        self.supernet = _opened(place).supernet
+        self.place, self.journal = place, journal
+        self.workers = workers.model_copy(update={"jobs": 1})
+        self.supernet = _scorer(place).supernet
         self.known = _read(journal)
 
     def evaluate(self, architectures: list[Architecture]) -> Iterator[Evaluation]:
         """One evaluation each, in order, as soon as it is there."""
         new = [a.code for a in dict.fromkeys(architectures) if a.code not in self.known]
-        results = run(score, ((self.place, code) for code in new), self.workers)
+        results = run(_score, ((self.place, code) for code in new), self.workers)
         for architecture in architectures:
             if architecture.code not in self.known:
                 evaluation = next(results)
                 self.known[architecture.code] = evaluation
                 append_json_lines(self.journal, [asdict(evaluation)])
             yield self.known[architecture.code]
-
-
-class _Opened(NamedTuple):
-    """What a process holds of a place."""
-
-    supernet: Supernet
-    train: PackedSplit
-    holdout: PackedSplit
-    images: dict[int, list[torch.Tensor]]
-
-
-@lru_cache(maxsize=1)
-def _opened(place: Place) -> _Opened:
-    supernet, _ = load_supernet(place.supernet)
-    train, holdout = (load_split(place.pack, name) for name in ("train", "holdout"))
-    return _Opened(supernet.to(place.device), train, holdout, {})
-
-
-def score(place: Place, code: str) -> Evaluation:
-    """Measure one subnet."""
-    architecture, held = Architecture.parse(code), _opened(place)
-    detector = held.supernet.extract(architecture).to(place.device)
-    before = None
-    if architecture in held.supernet.space.seeds():
-        before = _bootstrapped(detector, place)[0]
-    side = architecture.image_side
-    if side not in held.images:
-        device = torch.device(place.device)
-        held.images[side] = plain_images(held.train, side, place.batches, device)
-    recalibrate(detector, held.images[side])
-    ap, low, high = _bootstrapped(detector, place)
-    parameters, gmac = cost(detector.deploy().to(place.device), side)
-    return Evaluation(code, ap, (low, high), gmac, parameters, before)
-
-
-def _bootstrapped(detector: Detector, place: Place) -> tuple[float, float, float]:
-    """AP on the held-out images, and the ends of its interval."""
-    holdout = _opened(place).holdout
-    deployed = detector.deploy().to(place.device)
-    found = detect(deployed, holdout, detector.architecture.image_side, place.rules)
-    return bootstrap_ap(truth_of(holdout), found, BOOTSTRAP_SAMPLES)
 
 
 def _read(journal: Path) -> dict[str, Evaluation]:

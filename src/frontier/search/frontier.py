@@ -114,7 +114,7 @@ def recommend(points: Sequence[Point], baseline: Point, limits: Limits) -> Choic
     held = replace(limits, max_latency_ms=baseline.ms) if free else limits
     good = [p for p in candidates if not held.misses(p)]
     if not good:
-        return _nearest(candidates, held)
+        return nearest(candidates, held)
     if held.min_ap is not None:
         best = min(good, key=lambda p: p.ms)
         text = (
@@ -133,25 +133,25 @@ def recommend(points: Sequence[Point], baseline: Point, limits: Limits) -> Choic
     return Choice(best.code, True, text)
 
 
-def _nearest(points: Sequence[Point], limits: Limits) -> Choice:
+def nearest(points: Sequence[Point], limits: Limits) -> Choice:
     """The point whose worst miss, as a share of its limit, is least."""
-    nearest = min(points, key=lambda p: (max(limits.misses(p).values()), -p.ap_low))
+    best = min(points, key=lambda p: (max(limits.misses(p).values()), -p.ap_low))
     words = {
         "max_latency_ms": lambda limit: (
-            f"takes {nearest.ms:.2f} ms, {nearest.ms - limit:.2f} ms over {limit:.2f}"
+            f"takes {best.ms:.2f} ms, {best.ms - limit:.2f} ms over {limit:.2f}"
         ),
         "max_size_mb": lambda limit: (
-            f"has {nearest.size_mb:.2f} MB, {nearest.size_mb - limit:.2f} MB over {limit:.2f}"
+            f"has {best.size_mb:.2f} MB, {best.size_mb - limit:.2f} MB over {limit:.2f}"
         ),
         "max_memory_mb": lambda limit: (
-            f"needs {nearest.memory_mb:.0f} MB of memory, "
-            f"{nearest.memory_mb - limit:.0f} MB over {limit:.0f}"
+            f"needs {best.memory_mb:.0f} MB of memory, "
+            f"{best.memory_mb - limit:.0f} MB over {limit:.0f}"
         ),
         "min_ap": lambda limit: (
-            f"has an AP of at least {nearest.ap_low:.3f} (AP {nearest.ap:.3f}), "
-            f"{limit - nearest.ap_low:.3f} short of {limit:.3f}"
+            f"has an AP of at least {best.ap_low:.3f} (AP {best.ap:.3f}), "
+            f"{limit - best.ap_low:.3f} short of {limit:.3f}"
         ),
     }
-    missed = [words[name](getattr(limits, name)) for name in limits.misses(nearest)]
+    missed = [words[name](getattr(limits, name)) for name in limits.misses(best)]
     text = f"No timed architecture keeps to every limit; the nearest {' and '.join(missed)}."
-    return Choice(nearest.code, False, text)
+    return Choice(best.code, False, text)

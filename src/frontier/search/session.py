@@ -57,7 +57,8 @@ class SearchSession:
 
     def run(self) -> dict[str, Any]:
         """The content of `search.json`."""
-        start = [*dict.fromkeys([self.baseline, *self.space.seeds()])]
+        given = [self.space.member(code, "search.seeds") for code in self.search.seeds]
+        start = [*dict.fromkeys([self.baseline, *self.space.seeds(), *given])]
         self._time(start)
         classes = self.evaluator.supernet.num_classes
         self.costs = Costs(self.space, classes, self.limits, self.timings, self._surveyed())

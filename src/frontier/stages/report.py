@@ -12,7 +12,7 @@ from frontier.params import Report, Run, Search, Section, Target
 from frontier.report import card, figures, page, stills
 from frontier.report.dataset import Histogram, histograms, suspect_rows
 from frontier.report.examples import Example, example_sheet, examples, read_detections
-from frontier.report.results import FOLDERS, Results, gather
+from frontier.report.results import FOLDERS, Results, gather, taken
 from frontier.stages import Inputs
 
 
@@ -79,7 +79,8 @@ def _draw(
     for index, (name, search) in enumerate(results.searches.items()):
         suffix = f"-{name}" if index else ""
         title = f"{results.catalog['name']}: accuracy against measured latency, {name}"
-        drawn.append(figures.frontier(search, title, folder / f"frontier{suffix}.png"))
+        if not taken(search):
+            drawn.append(figures.frontier(search, title, folder / f"frontier{suffix}.png"))
         drawn.append(figures.postmortem(search, folder / f"postmortem{suffix}.png"))
     for index, target in enumerate(results.measured):
         suffix = f"-{target.name}" if index else ""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
-from frontier.models.supernet import Supernet
+from frontier.models.supernet import Supernet, load_supernet
 from frontier.params import Evaluate, Measure, Run, Search, Section, Space, Target, Train, Workers
 from frontier.search.accuracy import Evaluator, Place
 from frontier.search.audit import Auditor
@@ -12,6 +12,7 @@ from frontier.search.graphs import Graphs
 from frontier.search.latency import Stopwatch
 from frontier.search.session import SearchSession
 from frontier.search.survey import Survey
+from frontier.search.taken import take
 from frontier.stages import Inputs
 from frontier.targets import target as target_of
 from frontier.targets.hardware import fingerprint_id
@@ -27,10 +28,13 @@ class Params(Section):
     search: Search
     measure: Measure
     evaluate: Evaluate
+    architecture: str | None
     target: Target
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
+    if params.architecture is not None:
+        return _take(params, params.architecture, inputs, out)
     place = Place(
         inputs.path("supernet"),
         inputs.path("pack/main"),
@@ -95,3 +99,11 @@ def _auditor(params: Params, inputs: Inputs) -> Auditor:
 def _records(inputs: Inputs, kind: str) -> Path:
     hardware = fingerprint_id(read_json(inputs.path("hardware.json")))
     return records_path(inputs.root, hardware, f"{kind}@{inputs.target}")
+
+
+def _take(params: Params, name: str, inputs: Inputs, out: Path) -> dict[str, float]:
+    """Only time what the user chose, beside the baseline."""
+    supernet, _ = load_supernet(inputs.path("supernet"))
+    document = take(name, supernet, params.search, _stopwatch(params, inputs))
+    write_json(out / "search.json", {"target": inputs.target, **document})
+    return {"latency_p50_ms": document["timed"][-1]["latency_p50_ms"]}

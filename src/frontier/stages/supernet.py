@@ -4,8 +4,10 @@ It starts from the teacher, which is the trained largest network: large first, t
 """
 
 from pathlib import Path
+from typing import Any
 
 from frontier.data.loading.packing import load_split
+from frontier.files import write_json
 from frontier.models.architecture import SearchSpace
 from frontier.models.detector import load_detector
 from frontier.models.supernet import Supernet, save_supernet
@@ -25,6 +27,7 @@ class Params(Section):
     train: Train
     supernet: SupernetParams
     evaluate: Evaluate
+    architecture: str | None
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
@@ -33,6 +36,8 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     teacher = load_detector(inputs.path("teacher"))
     supernet = Supernet(space, len(teacher.classes))
     supernet.load_largest(teacher.module)
+    if params.architecture is not None:
+        return _leave_untrained(supernet, teacher.classes, out)
     supernet.to(device)
     backward = sandwich(
         supernet,
@@ -58,3 +63,13 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     write_history(history, out / "history.csv")
     last = history[-1]
     return {"loss": last["loss"], "subnet_loss": last["subnet_loss"]}
+
+
+def _leave_untrained(
+    supernet: Supernet, classes: list[dict[str, Any]], out: Path
+) -> dict[str, float]:
+    """Nothing is to compare: the student starts from the teacher's weights, cut to its shape."""
+    save_supernet(supernet, classes, out)
+    reason = "`architecture` is given: nothing to search, and so no shared weights to train"
+    write_json(out / "audit.json", {"status": "skipped", "reason": reason})
+    return {}

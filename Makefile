@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit bench-train bench-loader bench-data install clean
+.PHONY: demo test check unit bench-train bench-loader bench-data bench-search install clean
 demo: install
 	$(BIN)/frontier run --preset demo --data synthetic
 
@@ -32,6 +32,12 @@ bench-data: install
 # of generated data, or of DATA=../photos
 bench-loader: install
 	$(BIN)/python tests/bench/loader_speed.py $(if $(DATA),--data $(DATA))
+
+# hours: one supernet, three searches, four trainings of 20 minutes; OUT keeps what is done
+bench-search: DATA ?= ../photos
+bench-search: OUT ?= .work/bench-search
+bench-search: install
+	$(BIN)/python tests/bench/search.py --data $(DATA) --out $(OUT)
 
 unit: install
 	$(BIN)/python -m pytest tests/unit tests/property

@@ -96,11 +96,11 @@ def run(
     Raises:
         FrontierError: what stopped it; nothing is written before `request` was found valid.
     """
-    started = time.monotonic()
     if budget_s is not None and selection.forced:
         raise UsageError("--budget plans a whole run; leave out --from and --only")
     prepare_environment(root)
     with checkout(root, console):
+        started = time.monotonic()  # what was waited for other runs is none of its own
         selection.check(root)
         request, merged = _merged(root, request, from_catalog=from_catalog)
         described = describe(root, merged.params)

@@ -27,6 +27,7 @@ SCALES ?= 0.01 0.1
 bench-data: install
 	$(BIN)/python tests/bench/catalog.py --scales $(SCALES)
 	$(BIN)/python tests/bench/near_duplicates.py
+	$(BIN)/python tests/bench/voc_reading.py
 	$(if $(DATA),$(BIN)/python tests/bench/image_checks.py --images $(DATA)/images)
 
 # of generated data, or of DATA=../photos

@@ -77,11 +77,16 @@ def _thing(thing: Element, line: int) -> Thing:
     sides = {element.tag: element.text or "" for element in box}
     if len(own) < len(thing) or len(sides) < len(box) or any(map(len, box)) or len(name):
         raise Odd
-    corners = [float(sides[key]) for key in CORNERS]
+    left, top, right, bottom = (float(sides[key]) for key in CORNERS)
     text = (name.text or "").strip()
-    if not text or not all([abs(corner) < FARTHEST for corner in corners]):
+    if not text or not _near(left, top, right, bottom):
         raise Odd
-    return Thing(text, *corners, difficult is not None and _flag(difficult), line)
+    is_crowd = difficult is not None and _flag(difficult)
+    return Thing(text, left, top, right, bottom, is_crowd, line)
+
+
+def _near(*corners: float) -> bool:
+    return all(map(FARTHEST.__gt__, map(abs, corners)))  # false of NaN
 
 
 def _flag(difficult: Element) -> bool:

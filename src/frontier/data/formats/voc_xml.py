@@ -1,6 +1,5 @@
 """What one XML file of a Pascal VOC dataset says of its image."""
 
-import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from frontier.data.formats import IMAGE_SUFFIXES, SUFFIXES, BoxRecord, ImageReco
 from frontier.data.formats.markup import elements
 from frontier.data.formats.reading import Fault, Record, Refused, is_file, number, regular_file
 from frontier.data.formats.voc_layout import Kit
-from frontier.data.formats.voc_plain import plain_sheet
+from frontier.data.formats.voc_plain import Thing, plain_sheet
 
 LARGEST_FILE = 16 << 20  # bytes
 LARGEST_SIDE = 2**31 - 1  # px
@@ -72,7 +71,7 @@ class Annotation:
         if path.stat().st_size > LARGEST_FILE:
             raise Fault("too-large", f"{self.source[:200]!r} has more than {LARGEST_FILE} bytes")
         if sheet := plain_sheet(path):
-            yield from itertools.starmap(self._box, sheet.things)
+            yield from map(self._box, sheet.things)
             texts = {"filename": sheet.filename, "size/width": sheet.width}
             yield from self._image(texts | {"size/height": sheet.height})
         else:
@@ -104,16 +103,16 @@ class Annotation:
             yield from (fault.at(f"{self.source}:{line}") for fault in faults)
             yield Refused()
             return
-        yield self._box(fields["name"][0], *corners, fields.get("difficult") == ["1"], line)
+        left, top, right, bottom = corners
+        is_crowd = fields.get("difficult") == ["1"]
+        yield self._box(Thing(fields["name"][0], left, top, right, bottom, is_crowd, line))
 
-    def _box(
-        self, name: str, xmin: float, ymin: float, xmax: float, ymax: float, crowd: bool, line: int
-    ) -> BoxRecord:
+    def _box(self, thing: Thing) -> BoxRecord:
+        name, left, top, right, bottom, is_crowd, line = thing
         first, category_id = self.first, self.vocabulary.number(name)
-        sides = xmax - xmin + first, ymax - ymin + first
-        return BoxRecord(
-            self.image_id, category_id, xmin - first, ymin - first, *sides, crowd, line
-        )
+        sides = right - left + first, bottom - top + first
+        start = left - first, top - first
+        return BoxRecord(self.image_id, category_id, *start, *sides, is_crowd, line)
 
     def _image(self, fields: dict[str, str]) -> Iterator[Record]:
         faults: list[Fault] = []

@@ -19,10 +19,26 @@ from frontier.params import Augment
 from tests.tiny import SIDE, split_of
 
 AUGMENT = Augment(
-    scale=(0.6, 1.4), translate=0.15, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.5, mixup=0, paste=2
+    scale=(0.6, 1.4),
+    translate=0.15,
+    degrees=0,
+    shear=0,
+    flip=0.5,
+    hsv=(0.015, 0.5, 0.3),
+    mosaic=0.5,
+    mixup=0,
+    paste=2,
 )
 STILL = Augment(
-    scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.5, mixup=0, paste=2
+    scale=(0.7, 1.3),
+    translate=0.1,
+    degrees=0,
+    shear=0,
+    flip=0.5,
+    hsv=(0, 0, 0),
+    mosaic=0.5,
+    mixup=0,
+    paste=2,
 )
 
 
@@ -171,7 +187,15 @@ def test_a_mosaic_boxes_its_bright_parts() -> None:
 
 def test_barely_visible_boxes_are_ignored() -> None:
     far = Augment(
-        scale=(1.0, 1.0), translate=0.9, flip=0, hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0
+        scale=(1.0, 1.0),
+        translate=0.9,
+        degrees=0,
+        shear=0,
+        flip=0,
+        hsv=(0, 0, 0),
+        mosaic=0,
+        mixup=0,
+        paste=0,
     )
     split, seen = split_of(8), []
     for seed in range(60):
@@ -186,7 +210,17 @@ def test_barely_visible_boxes_are_ignored() -> None:
     assert not all(seen)
 
 
-AS_IT_IS = Augment(scale=(1.0, 1.0), translate=0, flip=0, hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0)
+AS_IT_IS = Augment(
+    scale=(1.0, 1.0),
+    translate=0,
+    degrees=0,
+    shear=0,
+    flip=0,
+    hsv=(0, 0, 0),
+    mosaic=0,
+    mixup=0,
+    paste=0,
+)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +250,15 @@ def test_only_what_is_cut_away_goes() -> None:
 @pytest.mark.parametrize("mosaic", [False, True])
 def test_what_is_not_scaled_keeps_its_pixels(mosaic: bool) -> None:
     moved = Augment(
-        scale=(1.0, 1.0), translate=0.3, flip=0.5, hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0
+        scale=(1.0, 1.0),
+        translate=0.3,
+        degrees=0,
+        shear=0,
+        flip=0.5,
+        hsv=(0, 0, 0),
+        mosaic=0,
+        mixup=0,
+        paste=0,
     )
     split = split_of(8)
     for seed in range(20):

@@ -63,6 +63,7 @@ class Synthetic(Section):
 
 
 class SyntheticPretrain(Section):
+    source: str
     seed: Count
     train: Positive
 

@@ -49,7 +49,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     chosen |= {"train": train, "holdout": held}
     splits["holdout"] = splits["train"]
     counts = pack(out / "main", catalog, splits, chosen, params)
-    pretrain = Catalog.load(ingested / "pretrain")
+    pretrain = Catalog.load(ingested / "pretrain", verdict / "pretrain")
     only = pretrain.split("train")
     everything = np.arange(len(only))
     pack(out / "pretrain", pretrain, {"train": only}, {"train": everything}, params)

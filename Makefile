@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit bench-train bench-loader bench-data install clean
+.PHONY: demo test check unit fault bench-train bench-loader bench-data install clean
 demo: install
 	$(BIN)/frontier run --preset demo --data synthetic
 
@@ -33,6 +33,10 @@ bench-data: install
 # of generated data, or of DATA=../photos
 bench-loader: install
 	$(BIN)/python tests/bench/loader_speed.py $(if $(DATA),--data $(DATA))
+
+# damage of every kind at full counts; the suite runs a seeded sample of it
+fault: install
+	$(BIN)/python -m pytest tests/fault --full
 
 unit: install
 	$(BIN)/python -m pytest tests/unit tests/property

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit bench-train bench-loader bench-data bench-search install clean
+.PHONY: demo test check unit fault bench-train bench-loader bench-data bench-search install clean
 demo: install
 	$(BIN)/frontier run --preset demo --data synthetic
 
@@ -27,6 +27,7 @@ SCALES ?= 0.01 0.1
 bench-data: install
 	$(BIN)/python tests/bench/catalog.py --scales $(SCALES)
 	$(BIN)/python tests/bench/near_duplicates.py
+	$(BIN)/python tests/bench/voc_reading.py
 	$(if $(DATA),$(BIN)/python tests/bench/image_checks.py --images $(DATA)/images)
 
 # of generated data, or of DATA=../photos
@@ -38,6 +39,10 @@ bench-search: DATA ?= ../photos
 bench-search: OUT ?= .work/bench-search
 bench-search: install
 	$(BIN)/python tests/bench/search.py --data $(DATA) --out $(OUT)
+
+# damage of every kind at full counts; the suite runs a seeded sample of it
+fault: install
+	$(BIN)/python -m pytest tests/fault --full
 
 unit: install
 	$(BIN)/python -m pytest tests/unit tests/property

@@ -215,9 +215,10 @@ def describe(root: Path, params: Params) -> dict[Path, Any]:
     """
     source = params.ingest
     return {
-        root / "data" / "source.json": describe_source(
-            source.source, source.unlabelled, root, source.format
-        ),
+        root / "data" / "source.json": {
+            **describe_source(source.source, source.unlabelled, root, source.format),
+            "pretrain": describe_source(source.pretrain.source, None, root),
+        },
         root / "data" / "hardware.json": hardware_fingerprint(),
     }
 

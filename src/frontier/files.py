@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from frontier.errors import Busy, TamperedError, UsageError
 
 MANIFEST = "manifest.json"
+HALF = re.compile("[\ud800-\udfff]")  # of a character that takes two of 16 bits
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -152,13 +154,14 @@ def safe_join(root: Path, name: str) -> Path:
     Raises:
         UsageError: absolute, upward, NUL-carrying, link-escaping or unspellable names.
     """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
+    spelt = name.replace("\\", "/")
+    parts = spelt.split("/")
+    if not name or "\0" in name or spelt[0] == "/" or ".." in parts:
         raise UsageError(f"{name[:200]!r}: a file name must stay inside {root}")
-    if any("\ud800" <= letter <= "\udfff" for letter in name):  # JSON can spell them
+    if HALF.search(name):  # JSON can spell them
         raise UsageError(f"{name[:200]!r}: half a character, which no file name holds")
-    joined = root / path
-    steps = itertools.accumulate((str(root), *path.parts), os.path.join)
+    joined = root / spelt
+    steps = itertools.accumulate((str(root), *parts), os.path.join)
     linked = any(map(os.path.islink, itertools.islice(steps, 1, None)))  # seldom
     if linked and not Path(os.path.realpath(joined)).is_relative_to(os.path.realpath(root)):
         raise UsageError(f"{name[:200]!r}: leads outside {root} through a link")

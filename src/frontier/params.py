@@ -64,6 +64,7 @@ class Synthetic(Section):
 
 
 class SyntheticPretrain(Section):
+    source: str
     seed: Count
     train: Positive
 
@@ -112,6 +113,8 @@ class Space(Section):
 class Augment(Section):
     scale: Scale
     translate: Fraction
+    degrees: Annotated[float, Field(ge=0.0, le=180.0)]
+    shear: Annotated[float, Field(ge=0.0, le=45.0)]
     flip: Fraction
     hsv: tuple[Fraction, Fraction, Fraction]
     mosaic: Fraction

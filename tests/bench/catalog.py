@@ -21,10 +21,11 @@ from pathlib import Path
 
 import objects365
 
+from frontier.data.generated import synthetic
 from frontier.data.intake.assembly import Source, assemble
 from frontier.data.intake.source import FORMATS
 from frontier.files import read_json
-from frontier.params import load_params
+from frontier.params import Params, load_params
 from frontier.stages import Inputs, validate
 
 MOST_S, MOST_GIB = 900.0, 4.0
@@ -72,6 +73,7 @@ def measured(folder: Path) -> dict[str, float]:
         catalog = root / "data" / "ingest" / "catalog"
         assemble(source, catalog, root / "work", unopened, params.workers, params.run.seed)
         ingested = time.monotonic()
+        small(root, params)
         section = validate.Params(run=params.run, validate=params.validate_)
         inputs = Inputs(root, ("data/ingest",), None, root / "work")
         counts = validate.run(section, inputs, root / "data" / "validate")
@@ -90,6 +92,16 @@ def measured(folder: Path) -> dict[str, float]:
         "us_per_box": round((ended - started) / planted["boxes"] * 1e6, 2),
         "peak_gib": round(int(told[1]) / 2**20, 2),
     }
+
+
+def small(root: Path, params: Params) -> None:
+    """The pretraining set, which `validate` looks at too: one image."""
+    folder, given = root / "small", params.ingest.pretrain.model_copy(update={"train": 1})
+    synthetic.write_objects365(folder, given)
+    source = Source("small", "small", FORMATS["objects365"], folder, "small", wanted=("train",))
+    (root / "spools").mkdir()
+    catalog = root / "data" / "ingest" / "pretrain"
+    assemble(source, catalog, root / "spools", params.ingest, params.workers, params.run.seed)
 
 
 def missed_bars(rows: dict[float, dict[str, float]]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Images a second of `ingest`'s checks beside bare decoding by the same library.
 
-A check reads a file, takes its SHA-256, decodes all of it to upright grey and takes the perceptual
-hash. It stands beside decoding to grey, the same work, and to RGB, what a loader does; all run on
+A check reads a file, takes its SHA-256, decodes all of its bytes (a JPEG's to a grey sketch, see
+`decode_image`) and takes the perceptual hash. It stands beside decoding to grey, the least that
+would tell whether a file is whole, and to RGB, what a loader does; all run on
 the same processes, in turn, so that a drift of the machine meets all alike. Below `LEAST` of the
 rate of decoding to grey it fails.
 """
@@ -19,7 +20,7 @@ from frontier.data.intake.probing import probe_shard
 from frontier.data.workers import run
 from frontier.params import Workers
 
-SHARD = 32  # images
+SHARD = 256  # images, as in `ingest`
 LEAST = 0.8
 
 
@@ -51,8 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="a folder of JPEG files")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--blocks", type=int, default=12)
-    parser.add_argument("--repeat", type=int, default=1, help="times each image, in a block")
+    parser.add_argument("--blocks", type=int, default=9)
+    parser.add_argument("--repeat", type=int, default=6, help="times each image, in a block")
     given = parser.parse_args()
     if not given.images.is_dir():
         parser.error(f"--images {given.images}: no such folder; name one (DATA=... after make)")

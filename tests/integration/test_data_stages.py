@@ -33,7 +33,7 @@ def run_ingest(
     root: Path, source: str = "data", workers: Workers = WORKERS, **changed: Any
 ) -> dict[str, float]:
     changed |= {"source": source, "synthetic": SMALL}
-    changed |= {"pretrain": SyntheticPretrain(seed=1, train=2)}
+    changed = {"pretrain": SyntheticPretrain(source="synthetic", seed=1, train=2)} | changed
     section = COMMITTED.ingest.model_copy(update=changed)
     out = root / "data" / "ingest"
     shutil.rmtree(out, ignore_errors=True)
@@ -361,3 +361,21 @@ def test_a_cluster_writes_the_same_files(
             written.append({p: sha256(p) for p in files if p.is_file()})
     assert any(path.suffix == ".arrow" for path in written[0]) == (store == "shards")
     assert written[0] == written[1]
+
+
+def test_a_folder_can_be_the_pretraining_set(tmp_path: Path, mine: Path) -> None:
+    synthetic.write_objects365(
+        tmp_path / "large", SyntheticPretrain(source="synthetic", seed=2, train=6)
+    )
+    (file,) = (tmp_path / "large").glob("zhiyuan_objv2_train.json")
+    content = json.loads(file.read_text())
+    wrong = content["annotations"][0] | {"id": 10**6, "bbox": [5000, 5000, 9, 9]}
+    content["annotations"].append(wrong)
+    file.write_text(json.dumps(content))
+    given = SyntheticPretrain(source="large", seed=1, train=2)
+    found = run_ingest(tmp_path, mine.name, pretrain=given)
+    assert found["pretrain_images"] == 6
+    run_validate(tmp_path)
+    assert run_pack(tmp_path)["pretrain"] == 6
+    packed = load_split(tmp_path / "data" / "pack" / "pretrain", "train")
+    assert len(packed.boxes_xyxy) == len(content["annotations"]) - 1

@@ -4,11 +4,14 @@ Each image shows three bright rectangles, one in each colour channel; its boxes 
 found bright after a transform must lie within a pixel of the transformed box.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from frontier.boxes import PAD_VALUE, Letterbox
+from frontier.data.loading import transforms
 from frontier.data.loading.packing import PackedSplit, StoredImages, stack_targets
 from frontier.data.loading.transforms import MIN_SIDE_PX, Sample, augmented, mixed, plain
 from frontier.params import Augment
@@ -42,7 +45,8 @@ def pictures(draw: st.DrawFn) -> PackedSplit:
 def augmentations(draw: st.DrawFn) -> Augment:
     scale = draw(st.floats(0.5, 1.8))
     return Augment(
-        scale=(scale, scale), translate=draw(st.floats(0, 0.3)), flip=draw(st.sampled_from([0, 1])),
+        scale=(scale, scale), translate=draw(st.floats(0, 0.3)), degrees=0,
+        shear=0, flip=draw(st.sampled_from([0, 1])),
         hsv=(0, 0, 0), mosaic=0, mixup=0, paste=0, paste_margin=0.1,
     )  # fmt: skip
 
@@ -134,3 +138,55 @@ def test_letterboxed_there_and_back(height: int, width: int, side: int, shares) 
     coarsest = max(1, 1 / letterbox.ratio)
     back = letterbox.from_square(bright[None].astype(np.float32))
     np.testing.assert_allclose(back, box, atol=coarsest)
+
+
+@st.composite
+def bends(draw: st.DrawFn) -> Augment:
+    degrees, shear = draw(st.floats(0, 180)), draw(st.floats(0, 30))
+    return draw(augmentations()).model_copy(update={"degrees": degrees, "shear": shear})
+
+
+def with_ellipses(split: PackedSplit) -> PackedSplit:
+    """The same boxes, each filled by an ellipse instead of a rectangle."""
+    pixels = np.full_like(split.images.pixels, PAD_VALUE)
+    rows, columns = np.mgrid[: split.image_size, : split.image_size] + 0.5
+    for channel, (x1, y1, x2, y2) in enumerate(split.boxes_xyxy):
+        x, y = (columns - (x1 + x2) / 2) / (x2 - x1), (rows - (y1 + y2) / 2) / (y2 - y1)
+        pixels[0, x**2 + y**2 <= 0.25, channel] = 255
+    return replace(split, images=StoredImages(pixels, np.arange(1)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(pictures(), bends(), SIDES, st.integers(0, 2**32))
+def test_turned_and_sheared(split: PackedSplit, augment: Augment, side: int, seed: int) -> None:
+    """What is found bright of each ellipse that is seen whole is in its box, on all four sides."""
+    round_ones = with_ellipses(split)
+    sample = augmented([(round_ones, 0)], side, augment, np.random.default_rng(seed))
+    whole = (sample.boxes_xyxy > 2).all(axis=1) & (sample.boxes_xyxy < side - 2).all(axis=1)
+    for box, label in zip(sample.boxes_xyxy[whole], sample.labels[whole], strict=True):
+        if min(box[2:] - box[:2]) > 8:  # the tip of a small one is less than half a pixel wide
+            # beside a pixel of the output, one of the source, of which the ellipse is made
+            atol = 1 + 0.75 * augment.scales[1] * side / split.image_size
+            np.testing.assert_allclose(found(sample.image_HWC[..., label]), box, atol=atol)
+
+
+@settings(max_examples=200, deadline=None)
+@given(pictures(), bends(), st.integers(0, 2**32))
+def test_bent_there_and_back(split: PackedSplit, augment: Augment, seed: int) -> None:
+    """The inverse brings every corner home; the box lies within that of the mapped corners."""
+    bend = transforms._bend(augment, np.random.default_rng(seed))
+    affine = np.column_stack([bend, [3.0, -7.0]])
+    corners = split.boxes_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+    mapped = corners @ affine[:, :2].T + affine[:, 2]
+    back = (mapped - affine[:, 2]) @ np.linalg.inv(bend).T
+    np.testing.assert_allclose(back, corners, atol=1e-3)
+    around = mapped.reshape(-1, 4, 2)
+    boxes = transforms._bent(split.boxes_xyxy, affine)
+    assert (boxes[:, :2] >= around.min(axis=1) - 1e-3).all()
+    assert (boxes[:, 2:] <= around.max(axis=1) + 1e-3).all()
+
+
+def test_a_quarter_turn_keeps_boxes_whole() -> None:
+    boxes = np.array([[10.0, 20.0, 40.0, 30.0]], np.float32)
+    turned = transforms._bent(boxes, np.array([[0.0, -1.0, 50.0], [1.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(turned, [[20, 10, 30, 40]], atol=1e-5)

@@ -21,6 +21,8 @@ from tests.tiny import SIDE, split_of
 AUGMENT = Augment(
     scale=(0.6, 1.4),
     translate=0.15,
+    degrees=0,
+    shear=0,
     flip=0.5,
     hsv=(0.015, 0.5, 0.3),
     mosaic=0.5,
@@ -31,6 +33,8 @@ AUGMENT = Augment(
 STILL = Augment(
     scale=(0.7, 1.3),
     translate=0.1,
+    degrees=0,
+    shear=0,
     flip=0.5,
     hsv=(0, 0, 0),
     mosaic=0.5,
@@ -187,6 +191,8 @@ def test_barely_visible_boxes_are_ignored() -> None:
     far = Augment(
         scale=(1.0, 1.0),
         translate=0.9,
+        degrees=0,
+        shear=0,
         flip=0,
         hsv=(0, 0, 0),
         mosaic=0,
@@ -210,6 +216,8 @@ def test_barely_visible_boxes_are_ignored() -> None:
 AS_IT_IS = Augment(
     scale=(1.0, 1.0),
     translate=0,
+    degrees=0,
+    shear=0,
     flip=0,
     hsv=(0, 0, 0),
     mosaic=0,
@@ -248,6 +256,8 @@ def test_what_is_not_scaled_keeps_its_pixels(mosaic: bool) -> None:
     moved = Augment(
         scale=(1.0, 1.0),
         translate=0.3,
+        degrees=0,
+        shear=0,
         flip=0.5,
         hsv=(0, 0, 0),
         mosaic=0,

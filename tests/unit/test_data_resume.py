@@ -18,7 +18,8 @@ from tests.tiny import CLASSES, SIDE, split_of, write_pack
 
 IMAGES, BATCH, SAVED, MORE = 23, 4, 40, 8  # an epoch ends within 40..48 steps
 AUGMENT = Augment(
-    scale=(0.6, 1.4), translate=0.15, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.3, mixup=0.3,
+    scale=(0.6, 1.4), translate=0.15, degrees=0,
+    shear=0, flip=0.5, hsv=(0.015, 0.5, 0.3), mosaic=0.3, mixup=0.3,
     paste=1, paste_margin=0.1,
 )  # fmt: skip
 

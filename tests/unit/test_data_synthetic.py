@@ -31,7 +31,9 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path: Path) -> None:
 
 def test_more_images_leave_the_first_ones_alone(tmp_path: Path) -> None:
     for name, train in [("a", 3), ("b", 5)]:
-        synthetic.write_objects365(tmp_path / name, SyntheticPretrain(seed=1, train=train))
+        synthetic.write_objects365(
+            tmp_path / name, SyntheticPretrain(source="synthetic", seed=1, train=train)
+        )
     a, b = digests(tmp_path / "a"), digests(tmp_path / "b")
     assert all(b[key] == a[key] for key in a if key.endswith(".jpg"))
 
@@ -88,7 +90,7 @@ def test_colour_alone_does_not_decide_the_class() -> None:
 
 
 def test_the_written_files_are_sound_coco_and_objects365(tmp_path: Path) -> None:
-    synthetic.write_objects365(tmp_path, SyntheticPretrain(seed=1, train=4))
+    synthetic.write_objects365(tmp_path, SyntheticPretrain(source="synthetic", seed=1, train=4))
     parts = list(Objects365().read(tmp_path, "train"))
     assert not any(part.problems for part in parts)
     assert sum(len(part.classes) for part in parts) >= 12

@@ -12,8 +12,8 @@ from frontier.params import Augment
 
 SIDE = 128
 STILL = Augment(
-    scale=(0.7, 1.3), translate=0.1, flip=0.5, hsv=(0, 0, 0), mosaic=0.0, mixup=0, paste=8,
-    paste_margin=0.1
+    scale=(0.7, 1.3), translate=0.1, degrees=0,
+    shear=0, flip=0.5, hsv=(0, 0, 0), mosaic=0.0, mixup=0, paste=8, paste_margin=0.1
 )  # fmt: skip
 
 

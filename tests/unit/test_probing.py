@@ -244,7 +244,7 @@ def test_blank_pictures_have_one_hash() -> None:
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
-def test_greys_alone_tell_as_much_of_a_damaged_photo(progressive: bool, subsampling: str) -> None:
+def test_a_sketch_tells_as_much_of_a_damaged_photo(progressive: bool, subsampling: str) -> None:
     rng = np.random.default_rng(0)
     image = Image.fromarray(np.ascontiguousarray(scene((3, 0, 0), MAIN).image_HWC))
     whole = encoded(image, "JPEG", progressive=progressive, subsampling=subsampling)
@@ -252,11 +252,22 @@ def test_greys_alone_tell_as_much_of_a_damaged_photo(progressive: bool, subsampl
     damaged += [whole[:-length] for length in range(1, 12)]
     damaged += [mutated(rng, whole) for _ in range(40)]
     for content in damaged:
-        assert verdict(content, grey=True) == verdict(content, grey=False)
+        assert verdict(content, sketch=16) == verdict(content, sketch=0)
 
 
-def verdict(content: bytes, grey: bool) -> str:
+def verdict(content: bytes, sketch: int) -> str:
     try:
-        return f"{decode_image(content, grey=grey).image.size}"
+        return f"{decode_image(content, sketch=sketch).size}"
     except ImageError as error:
         return error.code
+
+
+@pytest.mark.parametrize(("orientation", "upright"), [(1, (400, 300)), (6, (300, 400))])
+def test_a_sketch_knows_the_size_of_the_whole(orientation: int, upright: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.new("RGB", (400, 300)), "JPEG", exif=exif.tobytes())
+    decoded = decode_image(content, sketch=100)
+    assert (decoded.size, decoded.image.mode) == (upright, "L")
+    assert sorted(decoded.image.size) == [150, 200]
+    assert decode_image(content).image.size == upright

@@ -12,6 +12,7 @@ import pytest
 from frontier.data.formats import Part
 from frontier.data.formats.reading import PART_IMAGES
 from frontier.data.formats.voc import Voc
+from frontier.data.formats.voc_plain import plain_sheet
 
 SOUND = """<annotation>
   <folder>VOC2007</folder>
@@ -481,3 +482,43 @@ def test_parts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert max(len(part.images) for part in parts) == 3
     assert max(len(part.boxes) for part in parts) == 5
     assert sum(len(part.boxes) for part in parts) == 45
+
+
+ODD = {
+    "sound": sheet("a", SQUARE, thing(3, 3, 5, 5, difficult=1)),
+    "stated": "<?xml version='1.0' encoding='UTF-8'?>\n" + sheet("a", SQUARE),
+    "Windows lines": sheet("a", SQUARE, SQUARE).replace("\n", "\r\n"),
+    "a comment": sheet("a", SQUARE.replace("dog", "d<!-- -->og")),
+    "text in CDATA": sheet("a", SQUARE.replace("dog", "<![CDATA[d<g]]>")),
+    "a field in a field": sheet("a", SQUARE.replace("<ymax>2", "<ymax><b>2</b>")),
+    "a word in bold": sheet("a", SQUARE.replace("dog", "do<b>g</b>")),
+    "blanks": sheet("a", SQUARE.replace("<xmin>1", "<xmin> \n1 ")),
+    "two boxes": sheet("a", SQUARE.replace("<pose>", "<bndbox/><pose>")),
+    "two parts": sheet("a", SQUARE.replace("<pose>", "<part/><pose>")),
+    "an object in another": sheet("a", SQUARE.replace("<pose>", "<object><name/></object><pose>")),
+    "33 deep": sheet("a", SQUARE, "<a>" * 32 + "</a>" * 32),
+    "32 deep": sheet("a", SQUARE, "<a>" * 31 + "</a>" * 31),
+    "namespaces": sheet("a", SQUARE).replace("<name>", "<name xmlns='x'>"),
+    "two sizes": sheet("a", SQUARE).replace("<size>", "<size/><size>"),
+    "no difficult": sheet("a", SQUARE.replace("difficult", "hard")),
+    "characters by number": sheet("a", thing(1, 1, 2, 2, name="&#100;&lt;og")),
+    **{kind: content for kind, (content, _) in BAD.items()},
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_plain_sheets_and_all_others_read_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The quick way and the careful one make the same tables and problems."""
+    write(tmp_path, "a", ODD[kind])
+    quick = read(tmp_path)
+    monkeypatch.setattr("frontier.data.formats.voc_xml.plain_sheet", lambda path: None)
+    assert read(tmp_path) == quick
+
+
+def test_a_plain_sheet_is_read_the_quick_way(tmp_path: Path) -> None:
+    path = write(tmp_path, "a", ODD["Windows lines"])
+    found = plain_sheet(path)
+    assert found is not None
+    assert len(found.things) == 2

@@ -511,3 +511,32 @@ def test_no_damage_goes_unnamed(mine: Path) -> None:
         for split in Yolo().splits(mine):  # anything raised fails the test
             found = read(mine, split)
             assert found.problems or split == "val" or len(found.images) == 2
+
+
+@pytest.mark.parametrize("config", [NAMES, NAMES + "train: images/train\n"])
+def test_labels_beside_the_images(tmp_path: Path, config: str) -> None:
+    for stem in ("a", "b", "gone"):
+        label = write(tmp_path, f"images/train/{stem}.png", "0 .5 .5 .5 .5")
+        label.rename(tmp_path / "images" / "train" / f"{stem}.txt")
+    (tmp_path / "labels" / "train").rmdir()
+    (tmp_path / "labels").rmdir()
+    (tmp_path / "images" / "train" / "gone.png").unlink()
+    (tmp_path / "images" / "train" / "classes.txt").write_text("cat")
+    (tmp_path / "data.yaml").write_text(config)
+    found = read(tmp_path)
+    assert [image["source"] for image in found.images] == [
+        "images/train/a.txt",
+        "images/train/b.txt",
+    ]
+    assert (len(found.boxes), found.refused_boxes) == (2, 1)
+    assert [problem.code for problem in found.problems] == ["orphan-label"]
+    files = [file.name for file in Yolo().annotations(tmp_path, "train")]
+    assert files == ["data.yaml", "a.txt", "b.txt", "gone.txt"]
+
+
+def test_labels_beside_unsplit_images(tmp_path: Path) -> None:
+    write(tmp_path, "images/a.png", "0 .5 .5 .5 .5").rename(tmp_path / "images" / "a.txt")
+    (tmp_path / "labels").rmdir()
+    (tmp_path / "data.yaml").write_text(NAMES)
+    assert Yolo().splits(tmp_path) == ["train"]
+    assert len(read(tmp_path).boxes) == 1

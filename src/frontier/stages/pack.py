@@ -49,7 +49,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     chosen |= {"train": train, "holdout": held}
     splits["holdout"] = splits["train"]
     counts = pack(out / "main", catalog, splits, chosen, params)
-    pretrain = Catalog.load(ingested / "pretrain")
+    pretrain = Catalog.load(ingested / "pretrain", verdict / "pretrain")
     only = pretrain.split("train")
     train, held = hold_out(pretrain.scenes("train"), params.pack.holdout, params.run.seed)
     chosen = {"train": train, "holdout": held}

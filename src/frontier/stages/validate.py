@@ -41,6 +41,7 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     found = Judged(folder, judged, params.validate_)
     checks = rules(params.validate_, opened=found.info["images_checked"])
     tables = found.tables()
+    _judge_pretrain(inputs.path("ingest/pretrain"), judged / "pretrain", params.validate_)
     pages = [inputs.work / name for name in ("data_docs", "card")]
     for page in pages:  # they outlive a failure, when they are wanted most
         shutil.rmtree(page, ignore_errors=True)
@@ -61,6 +62,12 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
         tracking.log_artifact(out / page.name)
     warnings = sum(not entry["success"] for entry in entries)
     return {**verdict["counts"], "expectations": len(entries), "warnings": warnings}
+
+
+def _judge_pretrain(folder: Path, judged: Path, limits: Validate) -> None:
+    """What becomes of its images and boxes; no fault of theirs ends the run."""
+    judged.mkdir()
+    Judged(folder, judged, limits).tables()
 
 
 def _fatal(entry: dict[str, Any]) -> bool:

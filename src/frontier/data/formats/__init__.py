@@ -105,12 +105,17 @@ BOXES = pa.schema(
 
 def image_table(records: Iterable[ImageRecord] = ()) -> Any:
     """Records as a table of `IMAGES`."""
-    return pa.Table.from_pylist([record._asdict() for record in records], IMAGES)
+    return _table(records, IMAGES)
 
 
 def box_table(records: Iterable[BoxRecord] = ()) -> Any:
     """Records as a table of `BOXES`."""
-    return pa.Table.from_pylist([record._asdict() for record in records], BOXES)
+    return _table(records, BOXES)
+
+
+def _table(records: Iterable[tuple[Any, ...]], schema: Any) -> Any:
+    columns = [*zip(*records, strict=True)] or [()] * len(schema)
+    return pa.Table.from_arrays(list(map(pa.array, columns, schema.types)), schema=schema)
 
 
 @dataclass

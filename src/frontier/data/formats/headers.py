@@ -6,9 +6,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from frontier.images import FORMATS
-
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+from frontier.images import FORMATS, SIDEWAYS
 
 
 def upright_size(path: Path) -> tuple[int, int]:

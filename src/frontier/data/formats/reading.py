@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -91,17 +92,20 @@ def inside(root: Path, name: str) -> Path:
     Raises:
         Fault: unsafe-path, not-text, missing-file.
     """
+    return _found(root, name)[0]
+
+
+def _found(root: Path, name: str) -> tuple[Path, os.stat_result]:
     try:
         name.encode()
         path = safe_join(root, name)
-        path.stat()
+        return path, path.stat()
     except UnicodeEncodeError:
         raise Fault("not-text", f"{name[:200]!r}: the file's name is not UTF-8") from None
     except UsageError as error:
         raise Fault("unsafe-path", str(error)) from None
     except OSError as error:
         raise Fault("missing-file", f"{name[:200]!r}: {error.strerror}") from None
-    return path
 
 
 def roots(folder: Path) -> list[PurePosixPath]:
@@ -128,8 +132,8 @@ def regular_file(root: Path, name: str) -> Path:
     Raises:
         Fault: of `inside`; missing-file.
     """
-    path = inside(root, name)
-    if not path.is_file():
+    path, facts = _found(root, name)
+    if not stat.S_ISREG(facts.st_mode):
         raise Fault("missing-file", f"{name[:200]!r} is no regular file")
     return path
 
@@ -137,7 +141,8 @@ def regular_file(root: Path, name: str) -> Path:
 def is_file(root: Path, name: str) -> bool:
     """Is there such a file inside `root`."""
     with contextlib.suppress(Fault):
-        return regular_file(root, name).is_file()
+        regular_file(root, name)
+        return True
     return False
 
 

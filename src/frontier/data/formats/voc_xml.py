@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from posixpath import basename, dirname, join
 
 from frontier.data.formats import IMAGE_SUFFIXES, SUFFIXES, BoxRecord, ImageRecord, Problem
 from frontier.data.formats.markup import elements
 from frontier.data.formats.reading import Fault, Record, Refused, is_file, number, regular_file
 from frontier.data.formats.voc_layout import Kit
+from frontier.data.formats.voc_plain import Thing, plain_sheet
 
 LARGEST_FILE = 16 << 20  # bytes
 LARGEST_SIDE = 2**31 - 1  # px
@@ -54,11 +56,10 @@ class Annotation:
     ) -> None:
         self.folder, self.images, self.source, self.first = folder, kit.images, source, first
         self.image_id, self.vocabulary = image_id, vocabulary
-        below = PurePosixPath(source)
-        if below.is_relative_to(kit.sheets):
-            below = below.relative_to(kit.sheets)
-        self.own = self.images / below.with_suffix("")  # the image that is named alike
-        self.places = dict.fromkeys([self.images, self.own.parent])
+        below = source.removeprefix(f"{kit.sheets}/").rpartition(".")[0]
+        images = str(kit.images) if kit.images.parts else ""
+        self.own = join(images, below)  # the image that is named alike, but its suffix
+        self.places = dict.fromkeys([images, dirname(self.own)])
 
     def records(self) -> Iterator[Record]:
         """Boxes, image and faults; of a file that breaks, those of its sound part.
@@ -69,6 +70,15 @@ class Annotation:
         path = regular_file(self.folder, self.source)
         if path.stat().st_size > LARGEST_FILE:
             raise Fault("too-large", f"{self.source[:200]!r} has more than {LARGEST_FILE} bytes")
+        if sheet := plain_sheet(path):
+            yield from map(self._box, sheet.things)
+            texts = {"filename": sheet.filename, "size/width": sheet.width}
+            yield from self._image(texts | {"size/height": sheet.height})
+        else:
+            yield from self._streamed(path)
+
+    def _streamed(self, path: Path) -> Iterator[Record]:
+        """The same, an element at a time."""
         image, owned = Fields(), Fields()
         key = ""
         try:
@@ -84,7 +94,7 @@ class Annotation:
                 raise Fault("wrong-type", f"the outermost element must be <{ROOT}>")
         except Fault as fault:
             yield fault.at(self.source)
-        yield from self._image(image)
+        yield from self._image({key: texts[0] for key, texts in image.items()})
 
     def _object(self, fields: Fields, line: int) -> Iterator[Record]:
         faults: list[Fault] = [*_structure(fields)]
@@ -93,24 +103,25 @@ class Annotation:
             yield from (fault.at(f"{self.source}:{line}") for fault in faults)
             yield Refused()
             return
-        xmin, ymin, xmax, ymax = corners
-        yield BoxRecord(
-            image_id=self.image_id,
-            category_id=self.vocabulary.number(fields["name"][0]),
-            x=xmin - self.first,
-            y=ymin - self.first,
-            w=xmax - xmin + self.first,
-            h=ymax - ymin + self.first,
-            is_crowd=fields.get("difficult") == ["1"],
-            line=line,
-        )
+        left, top, right, bottom = corners
+        is_crowd = fields.get("difficult") == ["1"]
+        yield self._box(Thing(fields["name"][0], left, top, right, bottom, is_crowd, line))
 
-    def _image(self, fields: Fields) -> Iterator[Record]:
+    def _box(self, thing: Thing) -> BoxRecord:
+        name, left, top, right, bottom, is_crowd, line = thing
+        first, category_id = self.first, self.vocabulary.number(name)
+        sides = right - left + first, bottom - top + first
+        start = left - first, top - first
+        return BoxRecord(self.image_id, category_id, *start, *sides, is_crowd, line)
+
+    def _image(self, fields: dict[str, str]) -> Iterator[Record]:
         faults: list[Fault] = []
         width, height = (_side(fields, key, faults) for key in ("size/width", "size/height"))
         yield from (fault.at(self.source, "warning") for fault in faults)
-        given = fields.get("filename", [""])[0].replace("\\", "/")
-        names = [str(place / (given or f"{self.own.name}{SUFFIXES[0]}")) for place in self.places]
+        given = fields.get("filename", "").replace("\\", "/")
+        names = [
+            join(place, given or f"{basename(self.own)}{SUFFIXES[0]}") for place in self.places
+        ]
         name = next((name for name in names if is_file(self.folder, name)), "")
         for own in self._own_images() if not name else ():
             text = f"<filename> {given[:200]!r} is not in {self.images}; {own} is used"
@@ -160,9 +171,9 @@ def _number(fields: Fields, key: str, faults: list[Fault]) -> float:
         return 0.0
 
 
-def _side(fields: Fields, key: str, faults: list[Fault]) -> int:
+def _side(fields: dict[str, str], key: str, faults: list[Fault]) -> int:
     """Pixels, 0 where it is missing or none."""
-    text = fields.get(key, [""])[0]
+    text = fields.get(key, "")
     if len(text) <= 10 and text.isdecimal() and 0 < int(text) <= LARGEST_SIDE:
         return int(text)
     code = "wrong-size" if key in fields else "missing-size"

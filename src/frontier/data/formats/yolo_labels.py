@@ -1,6 +1,7 @@
 """Which label file belongs to which image, and the label files that belong to none.
 
-The label file of an image has its path, with the last `images` in it turned to `labels`.
+The label file of an image has its path, with the last `images` in it turned to `labels`; or it
+lies beside the image.
 """
 
 import contextlib
@@ -25,9 +26,14 @@ def label_name(image: str) -> str:
 
 def label_file(folder: Path, image: str) -> str:
     """The label file of an image as it is spelt; `label_name` where there is none."""
-    name = label_name(image)
-    upper = f"{name.removesuffix('.txt')}.TXT"
-    return upper if not is_file(folder, name) and is_file(folder, upper) else name
+    names = dict.fromkeys([label_name(image), _beside(image)])
+    spelt = (f"{name.removesuffix('.txt')}{end}" for name in names for end in (".txt", ".TXT"))
+    return next((name for name in spelt if is_file(folder, name)), label_name(image))
+
+
+def _beside(image: str) -> str:
+    path = PurePosixPath(_text(image))
+    return str(path.parent / f"{path.stem}.txt")
 
 
 class Taken:
@@ -51,6 +57,7 @@ class Taken:
 def orphans(folder: Path, place: str) -> Iterator[str]:
     """Label files for images below a place that are not there, sorted."""
     labels = str(PurePosixPath(label_name(f"{place}/a")).parent)
+    labels = labels if (folder / labels).is_dir() else place
     with contextlib.suppress(Fault):  # that they cannot be opened is said of each image's own
         for parent, folders, files in os.walk(inside(folder, labels)):
             folders.sort()

@@ -46,7 +46,7 @@ class Layout:
         found = {split: self._places(values, split) for split in KEYS}
         self.places = {split: places for split, places in found.items() if places is not None}
         # COCO's folder may hold these two as well: only a data.yaml makes them such a dataset
-        unsplit = all((folder / name).is_dir() for name in UNSPLIT)
+        unsplit = all((folder / name).is_dir() for name in UNSPLIT) or _has_texts(folder / "images")
         if not self.places and self.names and unsplit:
             self.places = {"train": list(UNSPLIT[:1])}
 
@@ -136,8 +136,18 @@ class Layout:
             for key in keys
             for pair in ((f"images/{key}", f"labels/{key}"), (f"{key}/images", f"{key}/labels"))
         ]
-        both = [pair[0] for pair in pairs if all((self.folder / name).is_dir() for name in pair)]
+        both = [
+            images
+            for images, labels in pairs
+            if (self.folder / images).is_dir()
+            and ((self.folder / labels).is_dir() or _has_texts(self.folder / images))
+        ]
         return both[:1] or None
+
+
+def _has_texts(folder: Path) -> bool:
+    """Do labels lie beside the images."""
+    return folder.is_dir() and next(folder.glob("*.txt"), None) is not None
 
 
 def _depth(content: bytes) -> int:

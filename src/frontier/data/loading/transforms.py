@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
+Bend = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 MIN_SIDE_PX = 2.0  # a box that is less wide or high, cut or scaled down, is no object to learn
@@ -34,7 +35,10 @@ class Sample(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Where one stored image goes: a rectangle of the output, scale and shift of the pixels."""
+    """Where one stored image goes: a rectangle of the output, scale and shift of the pixels.
+
+    `bend`, `[2, 2]`, turns and shears the outcome about the middle of the rectangle.
+    """
 
     x1: int
     y1: int
@@ -44,6 +48,7 @@ class Tile(NamedTuple):
     shift_x: int
     shift_y: int
     flip: bool
+    bend: Bend | None = None
 
 
 def plain(split: PackedSplit, i: int, side: int) -> Sample:
@@ -102,7 +107,18 @@ def _tile(
     # by whole pixels: what is not scaled stays as sharp as inference will see it
     shift_x = round(x1 + place[0] * (x2 - x1 - new_w * scale) + move[0] * (x2 - x1 == side))
     shift_y = round(y1 + place[1] * (y2 - y1 - new_h * scale) + move[1] * (x2 - x1 == side))
-    return Tile(x1, y1, x2, y2, scale, shift_x, shift_y, bool(rng.uniform() < augment.flip))
+    flip, bend = bool(rng.uniform() < augment.flip), None
+    if augment.degrees or augment.shear:  # what is off draws nothing
+        bend = _bend(augment, rng)
+    return Tile(x1, y1, x2, y2, scale, shift_x, shift_y, flip, bend)
+
+
+def _bend(augment: Augment, rng: Rng) -> Bend:
+    turn = math.radians(rng.uniform(-augment.degrees, augment.degrees))
+    slant_x, slant_y = np.tan(np.radians(rng.uniform(-augment.shear, augment.shear, 2)))
+    turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    bend: Bend = turned @ np.array([[1.0, slant_x], [slant_y, 1.0]])
+    return bend
 
 
 def _content(split: PackedSplit, i: int) -> Letterbox:
@@ -119,21 +135,30 @@ def _paste(canvas: Bytes, split: PackedSplit, i: int, tile: Tile) -> tuple[Float
     shift_x = tile.shift_x + (new_w * tile.scale if tile.flip else 0.0)
     scale_x = sign * tile.scale
     window = canvas[tile.y1 : tile.y2, tile.x1 : tile.x2]
+    boxes, labels, ignore = split.targets(i)
+    if tile.bend is not None:
+        straight = np.array([[scale_x, 0.0, shift_x], [0.0, tile.scale, tile.shift_y]])
+        affine = _about_the_middle(tile.bend, straight, tile)
+        _warp_affine(window, source, affine - [[0, 0, tile.x1], [0, 0, tile.y1]])
+        return _crop(_bent(boxes - inner.pad_xyxy, affine), labels, ignore, tile)
     if tile.scale == 1:
         mirrored = source[:, ::-1] if tile.flip else source
         _copy(window, mirrored, tile.shift_x - tile.x1, tile.shift_y - tile.y1)
     else:
         _warp(window, source, scale_x, tile.scale, shift_x - tile.x1, tile.shift_y - tile.y1)
-    boxes, labels, ignore = split.targets(i)
     moved = _move(boxes - inner.pad_xyxy, scale_x, tile.scale, shift_x, tile.shift_y)
     return _crop(moved, labels, ignore, tile)
 
 
 def _warp(window: Bytes, source: Bytes, scale_x: float, scale_y: float, x: float, y: float) -> None:
-    # the matrix maps pixel *centres*, which lie half a pixel inside the edges
-    matrix = np.array(
-        [[scale_x, 0.0, (scale_x - 1) / 2 + x], [0.0, scale_y, (scale_y - 1) / 2 + y]]
-    )
+    _warp_affine(window, source, np.array([[scale_x, 0.0, x], [0.0, scale_y, y]]))
+
+
+def _warp_affine(window: Bytes, source: Bytes, affine: npt.NDArray[np.float64]) -> None:
+    """`affine` `[2, 3]` maps points, whole numbers being the edges of pixels."""
+    # OpenCV's matrix maps pixel *centres*, which lie half a pixel inside the edges
+    matrix = affine.copy()
+    matrix[:, 2] += (affine[:, :2].sum(axis=1) - 1) / 2
     cv2.warpAffine(
         source,
         matrix,
@@ -143,6 +168,28 @@ def _warp(window: Bytes, source: Bytes, scale_x: float, scale_y: float, x: float
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(PAD_VALUE,) * 3,
     )
+
+
+def _about_the_middle(
+    bend: Bend, straight: npt.NDArray[np.float64], tile: Tile
+) -> npt.NDArray[np.float64]:
+    """A map `[2, 3]` and then the bend, which leaves the middle of the tile where it is."""
+    middle = np.array([tile.x1 + tile.x2, tile.y1 + tile.y2]) / 2
+    affine = bend @ straight
+    affine[:, 2] += middle - bend @ middle
+    return affine
+
+
+def _bent(boxes: Floats, affine: npt.NDArray[np.float64]) -> Floats:
+    """Boxes around the ellipses that fill the given ones, mapped.
+
+    A box around the four mapped corners is right for a thing that fills its box and too large, by
+    up to 2 at 45 degrees, for the many that do not.
+    """
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 @ affine[:, :2].T + affine[:, 2]
+    halves = (boxes[:, 2:] - boxes[:, :2]) / 2
+    reach = np.sqrt(halves**2 @ (affine[:, :2] ** 2).T)
+    return np.concatenate([centres - reach, centres + reach], axis=1).astype(np.float32)
 
 
 def _copy(window: Bytes, source: Bytes, x: int, y: int) -> None:
@@ -210,6 +257,8 @@ def _shown_rows(
     sources: list[tuple[PackedSplit, int]], tiles: list[Tile], side: int
 ) -> tuple[int, int]:
     """The rows of a canvas, at least one, outside of which all is grey."""
+    if any(tile.bend is not None for tile in tiles):
+        return 0, side
     ends = []
     for (split, i), tile in zip(sources, tiles, strict=True):
         reach = math.ceil(2 * tile.scale)  # of a cubic, 2 px of the source

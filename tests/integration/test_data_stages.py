@@ -25,7 +25,7 @@ from frontier.stages import Inputs, ingest, pack, validate
 SMALL = Synthetic(seed=3, train=14, val=4, test=4, unlabelled=3)
 COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
 WORKERS = COMMITTED.workers.model_copy(update={"jobs": 1})
-RUN = Run(seed=0, threads=1, device="cpu", precision="float32", loader_workers=1)
+RUN = Run(seed=0, threads=1, device="cpu", precision="float32", compile="auto", loader_workers=1)
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
 

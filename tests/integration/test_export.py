@@ -21,7 +21,9 @@ from frontier.targets import network, tensorrt
 from tests import sdk
 from tests.standin import CLASSES, load_standin, write_project
 
-RUN = params.Run(seed=0, threads=1, device="cpu", precision="float32", loader_workers=1)
+RUN = params.Run(
+    seed=0, threads=1, device="cpu", precision="float32", compile="auto", loader_workers=1
+)
 QUANTIZE = params.Quantize(
     calibration_images=8, calibration_method="minmax", sensitivity_images=12, max_ap_drop=0.01
 )

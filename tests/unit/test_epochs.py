@@ -142,7 +142,9 @@ def test_speed_and_memory_are_told_and_recorded(tmp_path, monkeypatch, capsys):
     assert [e["done"] for e in events if e["event"] == "progress"] == [3, 6, 8]
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
-    assert all("images/s" in line and "GB" in line and "left" in line for line in lines)
+    words = ("lr", *LOSSES, "images/s", "GB", "left")
+    assert all(word in line for word in words for line in lines)
+    assert ["  AP " in line for line in lines] == [False, True, True]
 
 
 def test_a_supernet_is_scored_by_its_largest_network():
@@ -150,3 +152,10 @@ def test_a_supernet_is_scored_by_its_largest_network():
     before = copy.deepcopy(supernet.state_dict())
     assert SCORE(supernet.extract(tiny.SPACE.largest.at(64))) >= 0
     assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
+
+
+def test_where_nothing_is_held_out_nothing_is_scored(tmp_path):
+    """A share of two or three images is none."""
+    none = tiny.split_of(4).subset([])
+    score = held_out_score(tiny.split_of(4), none, 64, 64, RULES)
+    assert not any("AP" in row for row in train(scored(tmp_path, score), EIGHT))

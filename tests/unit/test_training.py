@@ -1,5 +1,8 @@
 """The training loop: exact resume, refused non-finite steps, damaged checkpoints."""
 
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -7,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 
 from frontier import tracking
 from frontier.data.loading.loader import Batch
@@ -187,6 +192,34 @@ def test_without_a_whole_checkpoint_training_starts_over(tmp_path, capsys):
     assert load_newest(tmp_path) is None
     assert training(tmp_path).step == 0
     assert "starts over from step 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["model/", "ema/", "muon/", "adamw/", "history", "sums", "summed", "step", "state", "contents"],
+)
+def test_a_checkpoint_without_a_part_gives_way_though_its_digest_is_right(
+    checkpoints, part, tmp_path
+):
+    """As a faulty writer would leave it: one tensor, one entry of the state, or a whole field."""
+    shutil.copytree(checkpoints, tmp_path, dirs_exist_ok=True)
+    newest = max(tmp_path.glob("*.safetensors"))
+    with safe_open(newest, "pt") as file:
+        metadata, tensors = file.metadata(), {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+    state = json.loads(metadata["state"])
+    if part.endswith("/"):
+        del tensors[max(name for name in tensors if name.startswith(part))]
+    else:
+        del (state if part in state else metadata)[part]
+    if "state" in metadata:
+        metadata["state"] = json.dumps(state)
+    content = safetensors.torch.save(tensors, metadata)
+    newest.unlink()
+    digest = hashlib.sha256(content).hexdigest()
+    (tmp_path / f"{newest.name[:8]}-{digest}.safetensors").write_bytes(content)
+    found = load_newest(tmp_path)
+    assert found is not None
+    assert found.step == 8
 
 
 def poison_pixels(value, run, batch):

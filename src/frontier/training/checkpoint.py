@@ -28,9 +28,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write one checkpoint; older ones beyond the newest `KEEP` go once it is complete."""
     from safetensors.torch import save as serialise
 
+    state, contents = json.dumps(checkpoint.state), json.dumps(_contents(checkpoint))
     content = serialise(
         {name: t.detach().contiguous() for name, t in checkpoint.tensors.items()},
-        {"step": str(checkpoint.step), "state": json.dumps(checkpoint.state)},
+        {"step": str(checkpoint.step), "state": state, "contents": contents},
     )
     digest = hashlib.sha256(content).hexdigest()
     atomic_write(folder / f"{checkpoint.step:08d}-{digest}.safetensors", content)
@@ -39,33 +40,42 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint whose bytes are what was written; None if there is none.
+    """The newest checkpoint that holds what was written, whole; None if there is none.
 
     Those that are not are named in a warning, with the step that is taken up instead.
     """
     damaged: list[str] = []
     found = None
     for path in _newest_first(folder):
-        if sha256(path) == path.stem.partition("-")[2]:
-            found = _load(path)
+        found = _load(path) if sha256(path) == path.stem.partition("-")[2] else None
+        if found:
             break
         damaged.append(path.name)
     if damaged:
         taken_up = f"goes on from step {found.step}" if found else "starts over from step 0"
         tracking.log_warning(
             f"{folder}: {', '.join(damaged)}: truncated or altered (the bytes do not have the "
-            f"SHA-256 in the name), not used; training {taken_up}"
+            f"SHA-256 in the name, or a part is missing), not used; training {taken_up}"
         )
     return found
 
 
-def _load(path: Path) -> Checkpoint:
+def _contents(checkpoint: Checkpoint) -> list[str]:
+    """Every name in it: what is missing would be taken for what a training has not yet."""
+    return sorted([*checkpoint.tensors, *(f"state/{name}" for name in checkpoint.state)])
+
+
+def _load(path: Path) -> Checkpoint | None:
+    """None where a part that was written is not there."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["state"]))
+    if not {"step", "state", "contents"} <= metadata.keys():
+        return None
+    loaded = Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["state"]))
+    return loaded if _contents(loaded) == json.loads(metadata["contents"]) else None
 
 
 def _newest_first(folder: Path) -> list[Path]:

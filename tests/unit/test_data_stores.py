@@ -23,6 +23,7 @@ class Listed:
     def __init__(self, folder: Path) -> None:
         rng = np.random.default_rng(0)
         self.folder, self.image_ids = folder, np.arange(COUNT) + 100
+        self.offsets = np.arange(COUNT + 1)  # one box an image
         self.sizes_hw = rng.integers(30, 90, (COUNT, 2))
         for i, (height, width) in enumerate(self.sizes_hw.tolist()):
             coarse = rng.integers(0, 256, (3, 3, 3)).astype(np.uint8)

@@ -115,7 +115,7 @@ def test_a_class_weighs_at_most_eight(common, expected):
     labels = (torch.arange(anchors)[None] == common).long()
     shares = positive.float()
     assignment = Assignment(
-        positive, labels, torch.zeros(1, anchors, 4), shares, shares, ~positive, anchors
+        positive, labels, torch.zeros(1, anchors, 4), shares, shares, ~positive, labels, anchors
     )
     weights = class_weights(assignment, 3, balance=1.0)[0]
     assert weights[common].item() == pytest.approx(expected)

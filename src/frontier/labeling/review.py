@@ -63,6 +63,28 @@ def read_review(path: Path) -> list[Row]:
     return rows
 
 
+def carried_over(path: Path, rows: Sequence[Row]) -> list[Row]:
+    """The rows with the verdicts that the list at `path` has on the same boxes already.
+
+    Raises:
+        UsageError: see `read_review`.
+    """
+    given: dict[tuple[str, str], list[Row]] = {}
+    for known in read_review(path):
+        given.setdefault((known["image"], known["class"]), []).append(known)
+    return [
+        {**row, "verdict": _known(row, given.get((row["image"], row["class"]), []))} for row in rows
+    ]
+
+
+def _known(row: Row, given: Sequence[Row]) -> str:
+    box = np.array([[row[name] for name in CORNERS]], np.float32)
+    for known in given:
+        if iou(box, np.array([known["box_xyxy"]], np.float32))[0, 0] >= SAME_IOU:
+            return str(known["verdict"])
+    return ""
+
+
 def _row(row: Mapping[str, str | None]) -> list[Row]:
     verdict = (row["verdict"] or "").strip().lower()
     if not verdict:

@@ -87,9 +87,8 @@ def judged(truth: GroundTruth, found: Detections, may_be_sure: Flags | None = No
 def joined(parts: list[Judged]) -> Judged:
     """Those of several splits as one."""
     firsts = np.cumsum([0, *(len(part.truth) for part in parts)])
-    moved = [
-        part._replace(image=part.image + first) for part, first in zip(parts, firsts, strict=False)
-    ]
+    pairs = zip(parts, firsts[:-1], strict=True)
+    moved = [part._replace(image=part.image + first) for part, first in pairs]
     return Judged(*(np.concatenate(columns) for columns in zip(*moved, strict=True)))
 
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ import torch
 from frontier import tracking
 from frontier.boxes import Letterbox
 from frontier.data.loading.packing import PackedSplit, StoredImages
-from frontier.errors import TamperedError, nearest
+from frontier.errors import DataError, TamperedError, nearest
 from frontier.files import atomic_write, read_json, sha256, write_json
 from frontier.labeling.description import Description, read_description
 from frontier.labeling.onnx_detector import OnnxDetector
@@ -72,11 +73,24 @@ class TrainedTeacher:
 
     def detect(self, split: PackedSplit, *, mirrored: bool = False) -> Detections:
         if not mirrored:
-            return detect(self._deployed, split, self._side)
+            return _within(split, detect(self._deployed, split, self._side))
         found = detect(self._deployed, _mirror(split), self._side)
         boxes = found.boxes_xyxy.copy()
         boxes[:, [0, 2]] = split.image_size - boxes[:, [2, 0]]
-        return Detections(found.image_id, boxes, found.scores, found.labels)
+        return _within(split, Detections(found.image_id, boxes, found.scores, found.labels))
+
+
+def _within(split: PackedSplit, found: Detections) -> Detections:
+    """Boxes cut off where the image ends and the grey around it begins; those in the grey go."""
+    inner = [
+        Letterbox((height, width), split.image_size) for height, width in split.sizes_hw.tolist()
+    ]
+    edges = np.array([[b.left, b.top, b.left + b.new_hw[1], b.top + b.new_hw[0]] for b in inner])
+    place = np.argsort(split.image_ids)[np.searchsorted(np.sort(split.image_ids), found.image_id)]
+    low, high = edges[place][:, [0, 1, 0, 1]], edges[place][:, [2, 3, 2, 3]]
+    boxes = np.clip(found.boxes_xyxy, low, high).astype(np.float32)
+    solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return Detections(found.image_id[solid], boxes[solid], found.scores[solid], found.labels[solid])
 
 
 class _Mirrored(StoredImages):
@@ -85,8 +99,6 @@ class _Mirrored(StoredImages):
 
 
 def _mirror(split: PackedSplit) -> PackedSplit:
-    from dataclasses import replace
-
     return replace(split, images=_Mirrored(split.images.pixels, split.images.rows))
 
 
@@ -166,8 +178,6 @@ def take_onnx(
 def _tell(
     matching: Matching, count: int, path: str, names: Sequence[str], known: Sequence[str]
 ) -> None:
-    from frontier.errors import DataError
-
     hints = [
         f"{name}: no class of that name; {nearest(name, [*known])}" for name in matching.untaught
     ]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from frontier.data.loading.packing import load_split
 from frontier.files import read_json, write_json
 from frontier.labeling import labelling
 from frontier.labeling.description import describe_teacher
@@ -72,21 +71,14 @@ def test_it_is_taken_as_it_is_scored_and_its_classes_are_told(root, capsys):
 
 def test_the_supernet_then_starts_from_the_pretrained_network(root):
     take(root)
-    own = PARAMS.supernet.model_copy(update={"steps": 1})
-    space = PARAMS.space.model_copy(update={"image_sizes": [64, 96]})
-    (root / "data" / "pseudo_label").mkdir()
-    out = root / "data" / "supernet"
-    out.mkdir()
-    given = inputs(root, "supernet")
-    start = supernet._start(given, tiny.CLASSES)
+    start = supernet._start(inputs(root, "supernet"), tiny.CLASSES)
     pretrained = load_detector(root / "data" / "pretrain").module
     stem = "backbone.stem.conv3.weight"
     assert torch.equal(start.state_dict()[stem], pretrained.state_dict()[stem])
-    assert (
-        supernet.run(supernet.Params(**recipe(space=space, supernet=own)), given, out)["loss"] > 0
-    )
+    assert start.num_classes == 3  # of which the pretrained one knows two
 
 
+@pytest.mark.slow
 def test_it_teaches_a_student_and_is_asked_once_for_each_image(root, monkeypatch):
     take(root)
     (root / "data" / "pseudo_label").mkdir()
@@ -105,12 +97,10 @@ def test_it_teaches_a_student_and_is_asked_once_for_each_image(root, monkeypatch
     monkeypatch.setattr(labelling, "answer_portion", answered)
     own = PARAMS.distill.model_copy(update={"steps": 6})  # three epochs of two steps
     params = distill.Params(**recipe(distill=own, workers=PARAMS.workers))
-    for name in ("one", "two"):
-        (root / name).mkdir()
-        metrics = distill.run(params, inputs(root, "distill", TARGET), root / name)
-        assert np.isfinite(metrics["loss"])
+    (root / "one").mkdir()
+    metrics = distill.run(params, inputs(root, "distill", TARGET), root / "one")
+    assert np.isfinite(metrics["loss"])
     assert asked == [("train", 0, 4)]
     history = (root / "one" / "history.csv").read_text().splitlines()
     place = history[0].split(",").index("taught_loss")
     assert all(float(row.split(",")[place]) > 0 for row in history[1:])
-    assert len(load_split(root / "data/pack/main", "train")) == 4

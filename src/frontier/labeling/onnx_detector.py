@@ -192,7 +192,7 @@ def _detections(
         if len(flat) != 2 or sum(whole) != 1:
             raise _Unfitting("beside the boxes it needs float scores and integer classes")
         scores, classes = flat[whole.index(False)], flat[whole.index(True)]
-    known: npt.NDArray[np.bool_] = np.isfinite(scores) & np.isin(classes, np.arange(num_classes))
+    known = np.atleast_1d(np.isfinite(scores) & np.isin(classes, np.arange(num_classes)))
     spread = np.zeros((int(known.sum()), num_classes), np.float32)
     spread[np.arange(len(spread)), classes[known].astype(np.int64)] = scores[known]
     return _corners(boxes[known].astype(np.float32), output, size_hw), spread

@@ -82,11 +82,11 @@ class TrainedTeacher:
 
 def _within(split: PackedSplit, found: Detections) -> Detections:
     """Boxes cut off where the image ends and the grey around it begins; those in the grey go."""
-    inner = [
-        Letterbox((height, width), split.image_size) for height, width in split.sizes_hw.tolist()
-    ]
+    sizes = split.sizes_hw.tolist()
+    inner = [Letterbox((height, width), split.image_size) for height, width in sizes]
     edges = np.array([[b.left, b.top, b.left + b.new_hw[1], b.top + b.new_hw[0]] for b in inner])
-    place = np.argsort(split.image_ids)[np.searchsorted(np.sort(split.image_ids), found.image_id)]
+    order = np.argsort(split.image_ids)
+    place = order[np.searchsorted(split.image_ids[order], found.image_id)]
     low, high = edges[place][:, [0, 1, 0, 1]], edges[place][:, [2, 3, 2, 3]]
     boxes = np.clip(found.boxes_xyxy, low, high).astype(np.float32)
     solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

@@ -229,8 +229,8 @@ def _corners(boxes: Floats, output: Output, size_hw: tuple[int, int]) -> Floats:
 
 def best(boxes_xyxy: Floats, scores: Floats, most: int = MOST_BOXES) -> Found:
     """The best pairs of box and class; finite boxes above `MIN_SCORE`."""
-    solid = np.isfinite(boxes_xyxy).all(axis=1)
-    box, label = np.nonzero((scores > MIN_SCORE) & solid[:, None])
+    solid = np.isfinite(boxes_xyxy.sum(axis=1, dtype=np.float64, keepdims=True))
+    box, label = np.nonzero((scores > MIN_SCORE) & solid)
     values = scores[box, label]
     order = np.argsort(-values, kind="stable")[:most]
     return Found(boxes_xyxy[box[order]], values[order], label[order].astype(np.int64))

@@ -41,8 +41,8 @@ def settle(production: Any, closed: summary.Summary, *, compare: bool) -> bool:
     tracker.log_parent({}, {"report": root / "data" / "report" / "page"})
     _owed(root).unlink(missing_ok=True)
     try:
-        catalog.keep_new(production)
         decisions = judge(root, production.params, closed, tracker.call, compare=compare)
+        catalog.keep_new(production)
     except Exception as error:  # a champion is a file from elsewhere: its runtime raises anything
         if compare:
             atomic_write(_owed(root), "a comparison with the champion\n")

@@ -17,6 +17,8 @@ from rich.console import Console
 from frontier.data.intake.source import describe_source
 from frontier.errors import Busy, FrontierError, UsageError, nearest
 from frontier.files import atomic_write, lock, read_json, write_json
+from frontier.labeling.description import describe_teacher
+from frontier.labeling.review import REVIEW, read_review
 from frontier.params import Params, load_yaml
 from frontier.targets.hardware import hardware_fingerprint
 from pipelines import budget, catalog, closing, machine, planning, repro, settings, summary
@@ -26,6 +28,9 @@ from pipelines.graph import Graph, downstream, read_graph, resolve, stale, upstr
 from pipelines.processes import command_line
 from pipelines.progress import Display
 from pipelines.services import Server, prefect_api
+
+# dataset, ONNX teacher, a person's verdicts on pseudo-labels, device
+DESCRIBED = ("data/source.json", "data/teacher.json", "data/review.json", "data/hardware.json")
 
 
 @dataclass(frozen=True)
@@ -190,10 +195,7 @@ def _holder(path: Path) -> str:
 @contextlib.contextmanager
 def kept(root: Path, *, always: bool) -> Iterator[None]:
     """DVC answers only about files as they are: who only looks, or is refused, puts them back."""
-    paths = [
-        root / name
-        for name in ("params.yaml", "data/source.json", "data/hardware.json", budget.PATH)
-    ]
+    paths = [root / name for name in ("params.yaml", *DESCRIBED, budget.PATH)]
     before = {path: path.read_bytes() if path.is_file() else None for path in paths}
     restore = True
     try:
@@ -208,19 +210,21 @@ def kept(root: Path, *, always: bool) -> Iterator[None]:
 
 
 def describe(root: Path, params: Params) -> dict[Path, Any]:
-    """The dataset and the device as they are now, by the file that DVC compares.
+    """What lies outside of the graph as it is now, by the file that DVC compares.
 
     Raises:
-        UsageError: there is no such dataset.
+        UsageError: there is no such dataset or teacher, or a review that says nothing known.
     """
     source = params.ingest
-    return {
-        root / "data" / "source.json": {
-            **describe_source(source.source, source.unlabelled, root, source.format),
-            "pretrain": describe_source(source.pretrain.source, None, root),
-        },
-        root / "data" / "hardware.json": hardware_fingerprint(),
-    }
+    described = describe_source(source.source, source.unlabelled, root, source.format)
+    pretrain = describe_source(source.pretrain.source, None, root)
+    found = (
+        {**described, "pretrain": pretrain},
+        describe_teacher(root, params.teacher.onnx),
+        {"verdicts": read_review(root / REVIEW)},
+        hardware_fingerprint(),
+    )
+    return dict(zip((root / name for name in DESCRIBED), found, strict=True))
 
 
 def write_described(described: Mapping[Path, Any]) -> None:

@@ -206,11 +206,19 @@ def _audit(folder: Path, status: str) -> None:
                 name: [None, None, None] if name == "clip" else [0.86, 0.79, 0.92]
                 for name in CLASSES
             },
+            "recall": {
+                name: [None, None, None] if name == "clip" else [0.61, 0.5, 0.71]
+                for name in CLASSES
+            },
             "counts": {
                 "images_in": 320,
                 "images_kept": 233,
+                "images_refused": 2,
+                "images_unsure": 85,
                 "boxes_kept": 871,
                 "boxes_ignored": 402,
+                "boxes_accepted": 1,
+                "boxes_struck": 3,
             },
         }
     files.write_json(folder / "audit.json", audit)

@@ -16,7 +16,7 @@ from frontier.data.loading.packing import (
     targets_path,
 )
 from frontier.models.architecture import SearchSpace
-from frontier.models.detector import Detector
+from frontier.models.detector import Detector, save_detector
 from frontier.params import load_params
 from frontier.training.plan import Task
 from frontier.training.recipes import supervised
@@ -79,3 +79,15 @@ def write_pack(folder: Path, **counts: int) -> None:
         del arrays["rows"]
         save_file(arrays, targets_path(folder, name))
     save_meta(folder, PackedMeta(SIDE, CLASSES, counts, None))
+
+
+def write_teacher(folder: Path, **counts: int) -> Path:
+    """An untrained detector that sees much everywhere, and beside it a `pack` of so many images."""
+    sees = detector().eval()
+    with torch.no_grad():
+        for level in sees.head:
+            level.class_pred.bias.zero_()
+    folder.mkdir(exist_ok=True, parents=True)
+    save_detector(sees, CLASSES, folder)
+    write_pack(folder / "pack", **counts)
+    return folder

@@ -20,6 +20,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+pseudo = typer.Typer(help="Labels that the teacher gave.", no_args_is_help=True)
+app.add_typer(pseudo, name="pseudo")
+
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a value of params.yaml.")
 ]
@@ -200,6 +203,16 @@ def predict(
     from pipelines import looking
 
     looking.predict(project_root(), images, output, target, min_score)
+
+
+@pseudo.command()
+def review(
+    images: Annotated[int, typer.Option(min=1, help="How many, the least sure first.")] = 100,
+) -> None:
+    """List pseudo-labels, with a page of pictures, for you to accept or strike."""
+    from pipelines import reviewing
+
+    reviewing.review(project_root(), _console(), images)
 
 
 @app.command("export-data")

@@ -192,12 +192,14 @@ class Pretrain(Length):
 
 
 class Teacher(Length):
-    pass
+    onnx: str | None
 
 
 class PseudoLabel(Section):
     precision: Fraction
+    beta: PositiveFloat
     ignore_above: Fraction
+    flip_iou: Fraction | None
 
 
 class Supernet(Length):
@@ -243,6 +245,8 @@ class Distill(Length):
     class_weight: NonNegative
     box_weight: NonNegative
     feature_weight: NonNegative
+    temperature: PositiveFloat
+    final_ratio: Fraction
 
 
 class Quantize(Section):
@@ -342,7 +346,10 @@ class Params(Section):
 
     def _shares_of_the_budget(self) -> list[str]:
         """Every second of a budget belongs to one training; each searched target has a student."""
-        once = {name: getattr(self, name).share for name in ("pretrain", "teacher", "supernet")}
+        trained = (
+            ("pretrain", "supernet") if self.teacher.onnx else ("pretrain", "teacher", "supernet")
+        )
+        once = {name: getattr(self, name).share for name in trained}
         students = len(self.searched)
         total = sum(once.values()) + students * self.distill.share
         if self.train.budget_s is None or math.isclose(total, 1.0, abs_tol=1e-6):
@@ -378,7 +385,7 @@ def parse_params(values: dict[str, Any], origin: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        lines = [line for item in error.errors() for line in _explain(item, values)]
+        lines = explained(error, values, Params)
         raise UsageError(f"{origin}: {len(lines)} problem(s)\n  " + "\n  ".join(lines)) from None
 
 
@@ -386,20 +393,25 @@ def load_params(path: Path) -> Params:
     return parse_params(load_yaml(path), str(path))
 
 
-def _explain(item: Any, values: dict[str, Any]) -> list[str]:
+def explained(error: ValidationError, values: dict[str, Any], model: Any) -> list[str]:
+    """Every problem that `model` has with `values`, a line or more each, with the nearest key."""
+    return [line for item in error.errors() for line in _explain(item, values, model)]
+
+
+def _explain(item: Any, values: dict[str, Any], model: Any) -> list[str]:
     location = [str(part) for part in item["loc"]]
     key = ".".join(location) or "params"
     if item["type"] == "extra_forbidden":
-        return [f"{key}: no such key; {nearest(location[-1], _fields_at(location[:-1]))}"]
+        return [f"{key}: no such key; {nearest(location[-1], _fields_at(location[:-1], model))}"]
     if item["type"] == "missing":
-        return [f"{key}: missing; add it (see the committed params.yaml for its meaning)"]
+        where = " (see the committed params.yaml for its meaning)" if model is Params else ""
+        return [f"{key}: missing; add it{where}"]
     if item["type"] == "value_error":
         return str(item["ctx"]["error"]).splitlines()
     return [f"{key}: {item['msg']} (found {item['input']!r})"]
 
 
-def _fields_at(location: list[str]) -> list[str]:
-    model: Any = Params
+def _fields_at(location: list[str], model: Any) -> list[str]:
     for part in location:
         if isinstance(model, type) and issubclass(model, Section):
             by_key = {f.alias or n: f.annotation for n, f in model.model_fields.items()}

@@ -120,7 +120,7 @@ def test_a_class_weighs_at_most_eight(common, expected):
     labels = (torch.arange(anchors)[None] == common).long()
     shares = positive.float()
     assignment = Assignment(
-        positive, labels, torch.zeros(1, anchors, 4), shares, shares, ~positive, anchors
+        positive, labels, torch.zeros(1, anchors, 4), shares, shares, ~positive, labels, anchors
     )
     balanced = HALF.model_copy(update={"class_balance": 1.0})
     weights = class_weights(assignment, 3, balanced)[0]

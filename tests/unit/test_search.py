@@ -11,8 +11,6 @@ import torch
 
 from frontier.errors import UsageError
 from frontier.files import read_json
-from frontier.labeling.thresholds import choose, wilson
-from frontier.metrics import Detections, Truth
 from frontier.models.architecture import Architecture, SearchSpace, yolo_nas
 from frontier.models.detector import Detector
 from frontier.models.supernet import Supernet, load_supernet
@@ -369,29 +367,3 @@ def test_a_torn_evaluation_journal_is_repaired(tmp_path):
     journal.write_text(f"{line}\n{line[:20]}")
     assert _read(journal) == {"a": Evaluation("a", 0.5, (0.4, 0.6), 1, 2)}
     assert journal.read_text() == f"{line}\n"
-
-
-def test_thresholds_hold_the_wanted_precision():
-    truth = Truth(
-        2, np.array([1]), np.array([0, 2]),
-        np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32),
-        np.array([0, 0]), np.zeros(2, np.uint8),
-    )  # fmt: skip
-    found = Detections(
-        np.array([1, 1, 1, 1]),
-        np.array([[0, 0, 10, 10], [50, 50, 60, 60], [20, 20, 40, 40], [0, 0, 9, 9]], np.float32),
-        np.array([0.9, 0.6, 0.5, 0.3], np.float32),
-        np.array([0, 0, 0, 1]),
-    )
-    sure, none = choose(truth, found, wanted=0.9)
-    assert sure.score == pytest.approx(0.9)
-    assert (sure.precision, sure.recall) == (1.0, 0.5)
-    assert none.score is None
-    loose, _ = choose(truth, found, wanted=0.6)
-    assert loose.score == pytest.approx(0.5)
-    assert loose.precision == pytest.approx(2 / 3)
-
-
-def test_wilson_interval_of_a_known_case():
-    low, high = wilson(8, 10)
-    assert (low, high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))

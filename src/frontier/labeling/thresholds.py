@@ -1,7 +1,7 @@
-"""Score thresholds per class, chosen on labelled data for a wanted precision.
+"""Score thresholds per class, chosen on labelled images, and what to expect above them.
 
-N detections of one class over a split; a detection is right if it takes a still free true box of
-its class at IoU >= 0.5, best score first.
+A detection is right if it takes a still free true box of its class at IoU >= 0.5, best score
+first; one in a crowd is neither right nor wrong. Legend: N detections, I images, C classes.
 """
 
 import math
@@ -10,88 +10,150 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from frontier.boxes import iou
-from frontier.metrics import Detections, Truth
+from frontier.matching import match, scenes
+from frontier.metrics import Detections, GroundTruth
 
-IOU = 0.5
+FOLDS = 5
 Z = 1.96
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+class Judged(NamedTuple):
+    """Detections that count, `[N]` each, and the true boxes `[I, C]` of every image and class."""
+
+    scores: Floats
+    labels: Ints
+    right: Flags
+    image: Ints
+    truth: Ints
+
+    def of(self, images: Flags) -> "Judged":
+        """Only those of some images, `[I]`."""
+        keep = images[self.image]
+        rows = (self.scores[keep], self.labels[keep], self.right[keep], self.image[keep])
+        return Judged(*rows, np.where(images[:, None], self.truth, 0))
+
+
+class Share(NamedTuple):
+    """A share with its 95 % interval; all None where nothing was there to count."""
+
+    value: float | None
+    low: float | None
+    high: float | None
 
 
 class Threshold(NamedTuple):
-    """Score from which a class is kept, with the precision (95 % interval) and recall there.
+    """Score from which a class is sure, and the precision and recall to expect of it.
 
-    `score` is None where no score reaches the wanted precision: nothing of that class is kept.
+    `score` is None where no score reaches the wanted precision: nothing of that class is sure.
     """
 
     score: float | None
-    precision: float
-    low: float
-    high: float
-    recall: float
+    precision: Share
+    recall: Share
 
 
-def choose(truth: Truth, detections: Detections, wanted: float) -> list[Threshold]:
-    """One threshold per class: the lowest score at which precision is still `wanted`."""
+def judged(truth: GroundTruth, found: Detections, may_be_sure: Flags | None = None) -> Judged:
+    """Match detections with the labels.
+
+    Args:
+        may_be_sure: `[N]`, those that a threshold decides about; None means all. The others still
+            take part in the matching, as they do in labelling.
+    """
+    sure = np.ones(len(found.scores), bool) if may_be_sure is None else may_be_sure
+    pictures = scenes(truth, found)
+    # the detections of each scene, in the order that `scenes` gives them
+    order = np.argsort(found.image_id, kind="stable")
+    order = order[np.isin(found.image_id[order], truth.image_ids)]
+    place = {image_id: index for index, image_id in enumerate(truth.image_ids.tolist())}
+    order = order[np.argsort([place[i] for i in found.image_id[order].tolist()], kind="stable")]
+    matches = [match(scene) for scene in pictures]
+    none = np.zeros(0, bool)
+    counts = np.concatenate([none, *(m.counts for m in matches)]) & sure[order]
+    right = np.concatenate([none, *(m.right for m in matches)])
+    image = np.repeat(np.arange(len(pictures)), [len(s.scores) for s in pictures])
+    totals = [np.bincount(s.truth_labels[~s.crowd], minlength=truth.num_classes) for s in pictures]
+    return Judged(
+        found.scores[order][counts].astype(np.float64),
+        found.labels[order][counts],
+        right[counts],
+        image[counts],
+        np.array(totals, np.int64).reshape(len(pictures), truth.num_classes),
+    )
+
+
+def joined(parts: list[Judged]) -> Judged:
+    """Those of several splits as one."""
+    firsts = np.cumsum([0, *(len(part.truth) for part in parts)])
+    pairs = zip(parts, firsts[:-1], strict=True)
+    moved = [part._replace(image=part.image + first) for part, first in pairs]
+    return Judged(*(np.concatenate(columns) for columns in zip(*moved, strict=True)))
+
+
+def choose(seen: Judged, precision: float, beta: float, seed: int) -> list[Threshold]:
+    """One threshold per class: of the scores at which precision is `precision`, the best F-beta.
+
+    What to expect is counted on images that had no part in the choice: a fifth at a time, with
+    thresholds chosen on the rest (cross-validation by images), under Wilson's interval.
+
+    Reference: van Rijsbergen 1979, "Information Retrieval", chapter 7; Wilson 1927.
+    """
+    images, classes = seen.truth.shape
+    fold = np.random.default_rng(seed).permutation(images) % FOLDS
+    hits, kept = np.zeros((2, classes), np.int64)
+    for number in range(FOLDS):
+        scores = _scores(seen.of(fold != number), precision, beta)
+        rest = seen.of(fold == number)
+        sure = rest.scores >= scores[rest.labels]
+        kept += np.bincount(rest.labels[sure], minlength=classes)
+        hits += np.bincount(rest.labels[sure & rest.right], minlength=classes)
+    totals = seen.truth.sum(axis=0)
     return [
-        _choose_class(*matches(truth, detections, label), wanted)
-        for label in range(truth.num_classes)
+        Threshold(
+            None if math.isinf(score) else score,
+            share(int(hits[label]), int(kept[label])),
+            share(int(hits[label]), int(totals[label])),
+        )
+        for label, score in enumerate(_scores(seen, precision, beta).tolist())
     ]
 
 
-def matches(
-    truth: Truth, detections: Detections, label: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], int]:
-    """Scores (descending) and rightness of a class's detections, and its number of true boxes."""
-    scores, right, total = [], [], 0
-    for index, image_id in enumerate(truth.image_ids):
-        own = slice(int(truth.offsets[index]), int(truth.offsets[index + 1]))
-        wanted = (truth.labels[own] == label) & (truth.ignore[own] == 0)
-        boxes = truth.boxes_xyxy[own][wanted]
-        total += len(boxes)
-        mine = (detections.image_id == image_id) & (detections.labels == label)
-        order = np.argsort(-detections.scores[mine], kind="stable")
-        scores.append(detections.scores[mine][order])
-        right.append(_greedy(detections.boxes_xyxy[mine][order], boxes))
-    all_scores, all_right = np.concatenate(scores), np.concatenate(right)
-    order = np.argsort(-all_scores, kind="stable")
-    return all_scores[order], all_right[order], total
+def _scores(seen: Judged, precision: float, beta: float) -> Floats:
+    """The threshold `[C]` of each class; infinite where there is none."""
+    totals = seen.truth.sum(axis=0)
+    found = np.full(len(totals), np.inf)
+    for label in np.unique(seen.labels).tolist():
+        own = seen.labels == label
+        found[label] = best_score(seen.scores[own], seen.right[own], totals[label], precision, beta)
+    return found
 
 
-def _greedy(
-    found: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32]
-) -> npt.NDArray[np.bool_]:
-    right = np.zeros(len(found), bool)
-    overlaps = iou(found, boxes)
-    for row in range(len(found) if len(boxes) else 0):
-        best = int(overlaps[row].argmax())
-        if overlaps[row, best] >= IOU:
-            right[row] = True
-            overlaps[:, best] = -1.0
-    return right
+def best_score(scores: Floats, right: Flags, total: int, precision: float, beta: float) -> float:
+    """The score with the best F-beta among those whose precision suffices; infinite if none does.
+
+    Args:
+        total: true boxes of the class.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered, hits = scores[order], np.cumsum(right[order])
+    counts = np.arange(1, len(order) + 1)
+    whole = np.append(np.diff(ordered) < 0, True)  # a threshold splits no equal scores
+    fine = whole & (hits >= precision * counts) & (hits > 0)
+    if not fine.any():
+        return math.inf
+    f_beta = (1 + beta**2) * hits / (counts + beta**2 * max(total, 1))
+    return float(ordered[np.where(fine, f_beta, -1.0).argmax()])
 
 
-def _choose_class(
-    scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], total: int, wanted: float
-) -> Threshold:
-    hits = np.cumsum(right)
-    counts = np.arange(1, len(right) + 1)
-    enough = np.flatnonzero(hits >= wanted * counts)
-    if not len(enough):
-        return Threshold(None, 0.0, 0.0, 1.0, 0.0)
-    last = int(enough[-1])
-    low, high = wilson(int(hits[last]), last + 1)
-    return Threshold(
-        float(scores[last]),
-        float(hits[last] / (last + 1)),
-        low,
-        high,
-        float(hits[last] / max(1, total)),
-    )
+def share(hits: int, count: int) -> Share:
+    return Share(hits / count, *wilson(hits, count)) if count else Share(None, None, None)
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
     """95 % score interval of a proportion (Wilson 1927)."""
-    share = hits / count
-    centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
+    part = hits / count
+    centre = (part + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * math.sqrt(part * (1 - part) / count + Z**2 / (4 * count**2))
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -255,6 +255,11 @@ def save_detector(module: Detector, classes: list[dict[str, Any]], folder: Path)
     write_json(folder / "detector.json", description)
 
 
+def holds_detector(folder: Path) -> bool:
+    """Whether `save_detector` wrote there; a user's own teacher is none."""
+    return (folder / "detector.json").is_file()
+
+
 def load_detector(folder: Path) -> LoadedDetector:
     """The detector that `save_detector` wrote, in evaluation mode."""
     from safetensors.torch import load_file

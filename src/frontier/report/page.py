@@ -89,6 +89,7 @@ def render(
             batches={name: _inlined(path) for name, path in results.batches.items()},
             suspects=suspects,
             suspects_picture=_inlined(results.suspects_picture),
+            pseudo_examples=_inlined(results.pseudo_examples),
             pictures={name: _inlined(path) for name, path in results.dataset_pictures.items()},
             labels=dataset.labels_chart(results.verdict["classes"]),
             sizes=[dataset.sizes_chart(histogram) for histogram in sizes],

@@ -143,6 +143,7 @@ class Results:
             none where nothing was trained.
         suspects: labels that the teacher doubts, None where it was not asked.
         suspects_picture: the first of them, None where there is none.
+        pseudo_examples: pictures with pseudo-labels, None where there is none.
         batches: the sheet of training images per student, None where there is none.
         dataset_pictures: `box_sizes.png` and `offenders.jpg` of the dataset card, None where it
             has none.
@@ -155,6 +156,7 @@ class Results:
     teacher: Mapping[str, Any]
     suspects: Sequence[Mapping[str, Any]] | None
     suspects_picture: Path | None
+    pseudo_examples: Path | None
     searches: Mapping[str, Mapping[str, Any]]
     comparison: Mapping[str, Any]
     targets: Sequence[TargetResult]
@@ -215,6 +217,7 @@ def gather(
     suspects = sources.json_or_none("teacher/suspects.json")
     suspects_picture = sources.path_or_none("teacher/suspects.jpg")
     audit = sources.json("pseudo_label/audit.json")
+    pseudo_examples = sources.path_or_none("pseudo_label/examples.jpg")
     histories = {name: sources.history(f"{name}/history.csv") for name in trainings}
     batches = {name: sources.path_or_none(f"{name}/batches.jpg") for name in students}
     searches = {name: sources.json(f"search/{name}/search.json") for name in searched}
@@ -227,6 +230,7 @@ def gather(
         teacher=quality,
         suspects=suspects,
         suspects_picture=suspects_picture,
+        pseudo_examples=pseudo_examples,
         searches=searches,
         comparison=comparison,
         targets=[

@@ -6,24 +6,27 @@ from pathlib import Path
 
 from frontier import tracking
 from frontier.data.drawing import batch_sheet, jpeg
-from frontier.data.loading.packing import load_split
+from frontier.data.loading.packing import PackedSplit, load_split
 from frontier.files import atomic_write, read_json
-from frontier.metrics import coco_metrics
+from frontier.labeling.labelling import Question, ask
+from frontier.metrics import Detections, coco_metrics
 from frontier.models.architecture import Architecture
 from frontier.models.blocks import fuse
-from frontier.models.detector import load_detector, save_detector
+from frontier.models.detector import holds_detector, load_detector, save_detector
 from frontier.models.inference import detect, truth_of
 from frontier.models.supernet import load_supernet
-from frontier.params import Distill, Evaluate, Run, Section, Train
+from frontier.params import Distill, Evaluate, Run, Section, Train, Workers
 from frontier.stages import Inputs
 from frontier.training.compiling import compile_on_gpu
 from frontier.training.loop import training_device, write_history
 from frontier.training.plan import Task, train
-from frontier.training.recipes import distilled
+from frontier.training.recipes import distilled, distilled_from_boxes
 from frontier.training.scoring import held_out_score
 from frontier.training.sources import BatchSource, Sides, batch_source, labelled_splits, settle
+from frontier.training.taught import Shown, with_detections
 
 PICTURES, COLUMNS = 16, 4  # of the sheet of training images
+FAINT = 0.05  # score of a detection of an ONNX teacher below which it teaches nothing
 
 
 class Params(Section):
@@ -31,6 +34,7 @@ class Params(Section):
     train: Train
     distill: Distill
     evaluate: Evaluate
+    workers: Workers
 
 
 def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
@@ -41,12 +45,18 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     supernet, classes = load_supernet(inputs.path("supernet"))
     student = supernet.extract(architecture).to(device)
     compile_on_gpu(student, params.run)
-    teacher = fuse(load_detector(inputs.path("teacher")).module).to(device)
-    splits = labelled_splits(pack, inputs.path("pseudo_label"))
-    source = batch_source(splits, params.train, params.run, Sides((architecture.image_side,)))
-    _show(source, [entry["name"] for entry in classes], out)
-    backward = distilled(student, teacher, params.train, params.distill)
     side, rules = architecture.image_side, params.evaluate
+    splits = labelled_splits(pack, inputs.path("pseudo_label"))
+    source = batch_source(splits, params.train, params.run, Sides((side,)))
+    _show(source, [entry["name"] for entry in classes], out)
+    if holds_detector(inputs.path("teacher")):
+        teacher = fuse(load_detector(inputs.path("teacher")).module).to(device)
+        backward = distilled(student, teacher, params.train, params.distill)
+    else:
+        theirs = _detections(params, inputs, splits)
+        source = replace(source, splits=with_detections(splits, theirs))
+        shown = Shown.of(len(classes), theirs, device)
+        backward = distilled_from_boxes(student, shown, params.train, params.distill)
     score = held_out_score(
         splits[0], load_split(pack, "holdout"), side, params.train.score_images, rules
     )
@@ -59,6 +69,25 @@ def run(params: Params, inputs: Inputs, out: Path) -> dict[str, float]:
     found = detect(student.deploy().to(device), validation, side, rules)
     quality = coco_metrics(truth_of(validation), found)
     return {"AP": quality["AP"], "AP50": quality["AP50"], "loss": history[-1]["loss"]}
+
+
+def _detections(params: Params, inputs: Inputs, splits: Sequence[PackedSplit]) -> list[Detections]:
+    """What an ONNX teacher finds in the images of each split; asked once, kept for a resumption."""
+    pack, teacher = inputs.path("pack/main"), inputs.path("teacher")
+    answers = []
+    for name, split in zip(("train", "unlabelled"), splits, strict=False):
+        question = Question(
+            str(teacher), str(pack), name, None, "cpu", params.run.threads, params.evaluate
+        )
+        found = ask(question, inputs.work / "answers", params.workers).found
+        found = found.only(split.image_ids)
+        sure = found.scores >= FAINT
+        answers.append(
+            Detections(
+                found.image_id[sure], found.boxes_xyxy[sure], found.scores[sure], found.labels[sure]
+            )
+        )
+    return answers
 
 
 def _show(source: BatchSource, names: Sequence[str], out: Path) -> None:

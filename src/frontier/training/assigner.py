@@ -26,6 +26,7 @@ class Assignment(NamedTuple):
             times the best IoU of the box, what its class score should become.
         shares: `[B, A]` relative alignment: 1 at the best anchor of each box, 0 where not positive.
         ignored: `[B, A]` bool: inside an ignore region and not positive; no class loss there.
+        owner: `[B, A]` index of the assigned box, 0 where not positive.
         most: how many positives there can be, by the shapes alone.
     """
 
@@ -35,6 +36,7 @@ class Assignment(NamedTuple):
     scores: Tensor
     shares: Tensor
     ignored: Tensor
+    owner: Tensor
     most: int
 
     def positives(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,6 +160,7 @@ def assign(
         scores=shares * best_iou,
         shares=shares,
         ignored=wanted.ignored & ~positive,
+        owner=owner,
         most=min(positive.numel(), true_labels.numel() * rules.top_k),
     )
 

@@ -31,7 +31,9 @@ Score = Callable[[Any], float]  # of a module like the one trained
 class TensorBatch:
     """A batch on the training device: images in 0..1 channels-last, targets, anchor grid."""
 
-    def __init__(self, batch: Batch, device: torch.device, step: int) -> None:
+    def __init__(
+        self, batch: Batch, device: torch.device, step: int, progress: float = 0.0
+    ) -> None:
         images = torch.from_numpy(batch.images_BHWC).to(device)
         self.images_BCHW = (images.permute(0, 3, 1, 2).float() / 255.0).contiguous(
             memory_format=torch.channels_last
@@ -40,7 +42,7 @@ class TensorBatch:
         self.labels = torch.from_numpy(batch.labels).to(device)
         self.ignore = torch.from_numpy(batch.ignore).to(device)
         self.names = [f"{o} {i}" for o, i in zip(batch.origins, batch.image_ids, strict=True)]
-        self.step = step
+        self.step, self.progress = step, progress  # of the training, 0 to 1
         centres, strides = anchor_points(self.images_BCHW.shape[-1])
         self.grid = Grid(centres.to(device), strides.to(device))
 
@@ -163,9 +165,12 @@ class Training:
     def advance(self, batch: Batch) -> Terms:
         """Train one step; the module must be in training mode."""
         lr = self._learning_rate(self.step)
-        terms = self._train_step(TensorBatch(batch, self.device, self.step), lr)
+        terms = self._train_step(self._on_device(batch), lr)
         self.step += 1
         return terms
+
+    def _on_device(self, batch: Batch) -> TensorBatch:
+        return TensorBatch(batch, self.device, self.step, self.step / max(1, self.steps - 1))
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(step, self.steps, self.recipe)

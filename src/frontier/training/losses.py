@@ -165,11 +165,16 @@ def taught_losses(
     *,
     class_weight: float = 1.0,
     box_weight: float = 1.0,
+    temperature: float = 1.0,
 ) -> Tensor:
     """What a student learns from a teacher's outputs on the same grid.
 
-    Classes: quality focal to the teacher's soft scores. Boxes: KL between bin distributions at the
-    positives, weighted by their scores.
+    Classes: quality focal to the teacher's soft scores. Boxes: KL between bin distributions, both
+    softened by the temperature, at the positives, weighted by their scores; times the temperature
+    squared, which keeps the gradient's size.
+
+    Args:
+        assignment: of the teacher's outputs, so that its own positives are learned.
 
     Reference: GFL (arXiv:2006.04388) equation 6; LD, Zheng et al. 2022 (arXiv:2102.12252).
     """
@@ -179,8 +184,43 @@ def taught_losses(
     focus = (soft - logits.detach().sigmoid()).abs().pow(2)
     class_loss = F.binary_cross_entropy_with_logits(logits, soft, reduction="none") * focus
     image, anchor, real = assignment.positives()
-    student_bins = outputs.bins[image, anchor].float().log_softmax(-1)
-    teacher_bins = teacher.bins[image, anchor].detach().float().log_softmax(-1)
+    student_bins, teacher_bins = (
+        (bins[image, anchor].float() / temperature).log_softmax(-1)
+        for bins in (outputs.bins, teacher.bins.detach())
+    )
     divergence = F.kl_div(student_bins, teacher_bins, reduction="none", log_target=True).sum(-1)
     box_loss = (divergence.mean(1) * assignment.scores[image, anchor] * real).sum()
+    box_loss = box_loss * temperature**2
     return (class_weight * class_loss.sum() + box_weight * box_loss) / normaliser
+
+
+def shown_losses(
+    outputs: Outputs,
+    assignment: Assignment,
+    grid: Grid,
+    shown: Tensor,
+    *,
+    class_weight: float,
+    box_weight: float,
+) -> Tensor:
+    """What a student learns from boxes and scores that a teacher shows, and nothing else of it.
+
+    Classes: quality focal, at the positives, to the teacher's score times the anchor's share in
+    its box. Boxes: GIoU with the teacher's, weighted alike. Where it shows nothing it teaches
+    nothing: what is left out of a list is not denied.
+
+    Args:
+        assignment: of the teacher's boxes, as if they were true.
+        shown: `[B, M]` score of each of these boxes, 0..1.
+    """
+    image, anchor, real = assignment.positives()
+    scores = shown.gather(1, assignment.owner)
+    soft = (scores * assignment.shares)[image, anchor] * real
+    normaliser = total(soft.sum()).clamp_min(1.0)
+    labels = assignment.labels[image, anchor]
+    logits = outputs.logits[image, anchor].float().gather(1, labels[:, None]).squeeze(1)
+    focus = (soft - logits.detach().sigmoid()).abs().pow(2) * real
+    class_loss = F.binary_cross_entropy_with_logits(logits, soft, reduction="none") * focus
+    boxes = predicted_boxes(outputs, grid)[image, anchor]
+    box_loss = (1 - giou(boxes, assignment.boxes_xyxy[image, anchor])) * soft
+    return (class_weight * class_loss.sum() + box_weight * box_loss.sum()) / normaliser

@@ -1,5 +1,6 @@
 """What each kind of training computes per batch: supervised, sandwich, distilled."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +15,14 @@ from frontier.params import Distill, Train
 from frontier.training import ranks
 from frontier.training.assigner import Assignment
 from frontier.training.loop import TensorBatch, Terms
-from frontier.training.losses import Losses, assignment_of, detection_losses, taught_losses
+from frontier.training.losses import (
+    Losses,
+    assignment_of,
+    detection_losses,
+    shown_losses,
+    taught_losses,
+)
+from frontier.training.taught import Shown
 
 
 def _assign(outputs: Outputs, batch: TensorBatch, recipe: Train) -> Assignment:
@@ -90,8 +98,9 @@ def distilled(
 ) -> Callable[[TensorBatch], Terms]:
     """Learning from boxes and from a teacher: classes, bins and neck features.
 
-    The neck's interfaces are equal across a space, so features compare without adapters:
-    channel-wise normalised, mean squared error.
+    Scores and bins are taken at the teacher's own positives. The neck's interfaces are equal
+    across a space, so features compare without adapters: channel-wise normalised, mean squared
+    error.
 
     Reference: Hinton et al. 2015 (arXiv:1503.02531); PKD, Cao et al. 2022 (arXiv:2207.02039).
     """
@@ -106,17 +115,55 @@ def distilled(
         taught = taught_losses(
             outputs,
             taught_by,
-            assignment,
+            _assign(taught_by, batch, recipe),
             class_weight=weights.class_weight,
             box_weight=weights.box_weight,
+            temperature=weights.temperature,
         )
         features = feature_distance(outputs, taught_by) / ranks.count()
-        total = losses.total + taught + weights.feature_weight * features
+        fading = faded(batch.progress, weights.final_ratio)
+        total = losses.total + fading * (taught + weights.feature_weight * features)
         total.backward()
         terms = _terms(losses, taught_loss=taught, feature_loss=features)
         return {**terms, "total": total.detach()}
 
     return backward
+
+
+def distilled_from_boxes(
+    student: Detector, shown: Shown, recipe: Train, weights: Distill
+) -> Callable[[TensorBatch], Terms]:
+    """Learning from boxes, and from boxes and scores of a teacher that shows nothing else.
+
+    Its detections come with the batch (`taught.with_detections`), moved like the true boxes.
+    """
+
+    def backward(batch: TensorBatch) -> Terms:
+        outputs = student(batch.images_BCHW)
+        true, taught = shown.parted(batch.labels)
+        boxes, rules = batch.boxes_xyxy, recipe.assigner
+        own = assignment_of(outputs, batch.grid, boxes, true, batch.ignore, rules)
+        losses = detection_losses(outputs, own, batch.grid, recipe.loss)
+        nothing = torch.zeros_like(batch.ignore)
+        theirs = assignment_of(outputs, batch.grid, boxes, taught.labels, nothing, rules)
+        taught_loss = shown_losses(
+            outputs,
+            theirs,
+            batch.grid,
+            taught.scores,
+            class_weight=weights.class_weight,
+            box_weight=weights.box_weight,
+        )
+        total = losses.total + faded(batch.progress, weights.final_ratio) * taught_loss
+        total.backward()
+        return {**_terms(losses, taught_loss=taught_loss), "total": total.detach()}
+
+    return backward
+
+
+def faded(progress: float, final_ratio: float) -> float:
+    """From 1 at the first step along a cosine to `final_ratio` at the last."""
+    return final_ratio + (1 - final_ratio) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
 def feature_distance(student: Outputs, teacher: Outputs) -> Tensor:

@@ -30,7 +30,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_several_processes_label_the_same(tmp_path, monkeypatch):
     teacher = tiny.write_teacher(tmp_path / "teacher", unlabelled=11)
     monkeypatch.setattr(labelling, "PORTION", 6)
-    question = Question(str(teacher), str(teacher / "pack"), "unlabelled", 0.5, "cpu", 1)
+    question = Question(
+        str(teacher), str(teacher / "pack"), "unlabelled", 0.5, "cpu", 1, tiny.PARAMS.evaluate
+    )
     for jobs in (1, 2):
         workers = tiny.PARAMS.workers.model_copy(update={"jobs": jobs})
         assert len(ask(question, tmp_path / str(jobs), workers).found.scores)
@@ -72,7 +74,7 @@ def inputs(tmp_path: Path) -> Inputs:
 
 def believe(teacher: Path, pack: Path, name: str) -> None:
     """Make true what the teacher sees in both looks, of each image the surest box."""
-    question = Question(str(teacher), str(pack), name, 0.1, "cpu", 1)
+    question = Question(str(teacher), str(pack), name, 0.1, "cpu", 1, tiny.PARAMS.evaluate)
     answer = ask(question, pack.parent / "asked", tiny.PARAMS.workers)
     split, parts = load_split(pack, name), []
     for image_id in split.image_ids:

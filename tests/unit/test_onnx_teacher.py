@@ -255,7 +255,7 @@ def test_a_teacher_answers_in_stored_pixels_and_labels_of_the_dataset(tmp_path):
     matching = take_onnx(tmp_path, manifest, ["a", "b", "c"], out, stored_px=128)
     assert matching.untaught == ["b"]
     assert read_json(out / "teacher.json")["untaught"] == ["b"]
-    teacher = open_teacher(out, ["a", "b", "c"], device=None, threads=1)
+    teacher = open_teacher(out, ["a", "b", "c"], device=None, threads=1, rules=None)
     split = tiny.split_of(1)  # 240 x 320, stored as 96 x 128 from row 16 on
     plain, mirrored = teacher.detect(split), teacher.detect(split, mirrored=True)
     assert plain.labels.tolist() == [2, 0, 2]  # c of .6, a of .3, c of .1; x is no class of ours

@@ -236,7 +236,9 @@ def teacher(tmp_path_factory) -> Path:
 
 
 def asked(teacher: Path, work: Path) -> Answer:
-    question = Question(str(teacher), str(teacher / "pack"), "unlabelled", 0.5, "cpu", 1)
+    question = Question(
+        str(teacher), str(teacher / "pack"), "unlabelled", 0.5, "cpu", 1, tiny.PARAMS.evaluate
+    )
     return ask(question, work, tiny.PARAMS.workers.model_copy(update={"jobs": 1}))
 
 

@@ -99,7 +99,13 @@ def scene():
     labels = torch.tensor([[0, 1, 2, -1], [2, 2, -1, -1]])
     around = torch.cat([grid.centres - 8, grid.centres + 8], 1).expand(2, -1, -1)
     assignment = assign(
-        logits.sigmoid(), around, grid.centres, truth, labels, torch.zeros(2, 4, dtype=torch.bool)
+        logits.sigmoid(),
+        around,
+        grid.centres,
+        truth,
+        labels,
+        torch.zeros(2, 4, dtype=torch.bool),
+        tiny.RECIPE.assigner,
     )
     shown = torch.tensor([[0.9, 0.4, 0.7, 0.0], [0.3, 0.8, 0.0, 0.0]])
     return grid, logits, bins, truth, labels, assignment, shown

@@ -110,8 +110,9 @@ def occupied(node: Node, params: Params, hardware: dict[str, Any]) -> list[str]:
     if node.device == "training":
         return ["gpu" if params.run.device != "cpu" and has_gpu else "cpu"]
     if node.device == "target":
-        kind = params.targets[node.name.partition("@")[2]].kind
-        return ["gpu"] if kind == "tensorrt" and has_gpu else ["cpu", "gpu"]
+        own = node.name.partition("@")[2]
+        kinds = {params.targets[name].kind for name in ([own] if own else params.searched)}
+        return ["gpu"] if kinds == {"tensorrt"} and has_gpu else ["cpu", "gpu"]
     return ["cpu"]
 
 
@@ -132,6 +133,8 @@ def produce(production: Production, stages: Sequence[str]) -> None:
         failure = stopped_by(production.failures, cancelled=production.cancelled.is_set())
         if failure:
             raise failure
+        for future in futures.values():
+            future.result()  # what went wrong outside of a stage, a mistake of ours, ends the run
 
     reconcile()
     with tags(f"{PROCESS_TAG}{process_identity(os.getpid())}"):

@@ -54,6 +54,12 @@ def test_devices(
     assert set(produce.occupied(node(name, device), params, hardware)) == expected
 
 
+def test_a_stage_of_all_targets_holds_what_they_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(produce.importlib.metadata, "version", lambda _: "2.13.0+cpu")
+    params = load_params(CHECKOUT / "params.yaml")
+    assert set(produce.occupied(node("compare", "target"), params, {"gpus": []})) == {"cpu", "gpu"}
+
+
 @pytest.mark.parametrize(
     ("failures", "cancelled", "expected"),
     [

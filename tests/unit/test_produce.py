@@ -54,7 +54,13 @@ def test_devices(
     assert set(produce.occupied(node(name, device), params, hardware)) == expected
 
 
-def test_a_stage_of_all_targets_holds_what_they_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_of_all_targets_holds_what_they_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mock.patch.dict(os.environ):
+        prepare_environment(tmp_path)
+        from pipelines import produce
+
     monkeypatch.setattr(produce.importlib.metadata, "version", lambda _: "2.13.0+cpu")
     params = load_params(CHECKOUT / "params.yaml")
     assert set(produce.occupied(node("compare", "target"), params, {"gpus": []})) == {"cpu", "gpu"}

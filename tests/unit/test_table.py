@@ -20,7 +20,7 @@ from frontier.search.frontier import Limits
 from frontier.search.graphs import Graphs
 from frontier.search.latency import Timing
 from frontier.search.survey import Survey
-from frontier.search.table import Table, TableEstimator, entries
+from frontier.search.table import Table, TableEstimator, base_of, entries
 from frontier.targets.measure import Latency
 from frontier.targets.network import export_network
 from tests import tiny
@@ -75,9 +75,44 @@ def test_where_costs_add_up_the_table_is_exact():
     whole = {network.code: additive_ms(network) for network in drawn(20)}
     estimator = TableEstimator(table_of(additive_ms), whole)
     quality = estimator.judge({network.code: additive_ms(network) for network in drawn(30, 1)})
-    assert quality["mape"] == pytest.approx(0, abs=1e-9)
-    assert quality["tau"] == pytest.approx(1)
+    assert quality["mape"] < 1e-3
+    assert quality["tau"] > 0.99
     assert quality["trusted"]
+
+
+def ended(count: int) -> list[Architecture]:
+    """Networks of the least and most depths, at the smallest and the largest side."""
+    generator = np.random.default_rng(5)
+    choices = np.array(SPACE.genes())
+    genes = generator.integers(0, choices, (count, len(choices)))
+    genes[:, 1:32:4] = 2 * generator.integers(0, 2, (count, 8))
+    genes[:, -1] = 2 * generator.integers(0, 2, count)
+    return [SPACE.decode(row) for row in genes.tolist()]
+
+
+def test_noise_of_single_differences_does_not_add_up():
+    noise = np.random.default_rng(0)
+
+    def timed(network: Architecture) -> float:
+        return additive_ms(network) * float(np.exp(noise.normal(0, 0.03)))
+
+    table, whole = table_of(timed), {n.code: timed(n) for n in drawn(60)}
+    base = base_of(SPACE)
+
+    def summed(network: Architecture) -> float:
+        """Base and differences as they were timed, nothing smoothed."""
+        own = table.ms[base.at(network.image_side).code]
+        singles = [
+            replace(base, stages=(*base.stages[:i], stage, *base.stages[i + 1 :]))
+            for i, stage in enumerate(network.stages)
+        ]
+        singles.append(replace(base, head_width=network.head_width))
+        return own + sum(table.ms[s.at(network.image_side).code] - own for s in singles)
+
+    ends = [network for network in ended(40) if network.code not in whole]
+    raw = np.mean([abs(summed(n) / additive_ms(n) - 1) for n in ends])
+    smoothed = TableEstimator(table, whole).judge({n.code: additive_ms(n) for n in ends})
+    assert smoothed["mape"] < 0.7 * raw
 
 
 def test_whole_networks_correct_what_does_not_add_up():
@@ -114,7 +149,7 @@ def test_the_table_is_scaled_to_the_device_of_today():
     costs = Costs(SPACE, 3, limits, timed, surveyed(0.1, trusted=True))
     networks = drawn(9, 3)
     estimated = costs.ms(genes_of(SPACE, networks))
-    assert estimated == pytest.approx([2 * additive_ms(n) for n in networks])
+    assert estimated == pytest.approx([2 * additive_ms(n) for n in networks], rel=5e-3)
     assert costs.excess(genes_of(SPACE, networks))[:, 0] == pytest.approx(estimated / 10 - 1)
     near = {c for c, ms in zip([n.code for n in networks], estimated, strict=True) if 9 <= ms <= 11}
     assert {*costs.straddling([n.code for n in networks])} == near

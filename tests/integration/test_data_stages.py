@@ -377,5 +377,6 @@ def test_a_folder_can_be_the_pretraining_set(tmp_path: Path, mine: Path) -> None
     assert found["pretrain_images"] == 6
     run_validate(tmp_path)
     assert run_pack(tmp_path)["pretrain"] == 6
-    packed = load_split(tmp_path / "data" / "pack" / "pretrain", "train")
-    assert len(packed.boxes_xyxy) == len(content["annotations"]) - 1
+    folder = tmp_path / "data" / "pack" / "pretrain"
+    boxes = sum(len(load_split(folder, name).boxes_xyxy) for name in ("train", "holdout"))
+    assert boxes == len(content["annotations"]) - 1

@@ -46,7 +46,8 @@ def inputs(root: Path, name: str, target: str | None = None) -> Inputs:
 
 def recipe(**changes: object) -> dict:
     update = {"score_every": 0, "checkpoint_every": 100}
-    return {"run": tiny.RUN, "train": tiny.RECIPE.model_copy(update=update), **changes}
+    train = tiny.RECIPE.model_copy(update=update)
+    return {"run": tiny.RUN, "train": train, "evaluate": PARAMS.evaluate, **changes}
 
 
 def take(root: Path) -> dict[str, float]:

@@ -92,6 +92,7 @@ def run(inputs: Inputs, name: str) -> Path:
     sections = {"run": tiny.RUN, "ingest": params.ingest, "workers": params.workers}
     out = inputs.root / name
     out.mkdir()
+    sections["evaluate"] = params.evaluate
     pseudo_label.run(pseudo_label.Params(**sections, pseudo_label=own), inputs, out)
     return out
 

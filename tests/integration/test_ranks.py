@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from frontier.files import read_json, verify_manifest, write_manifest
+from frontier.files import read_json, verify_manifest, write_json, write_manifest
+from frontier.labeling.description import describe_teacher
 from tests import tiny
 
 pytestmark = pytest.mark.integration
@@ -145,6 +146,7 @@ def project(tmp_path: Path) -> Path:
     largest = tiny.SearchSpace(0.25, (64,)).largest
     save_detector(Detector(largest, 3), tiny.CLASSES, root / "data" / "pretrain")
     write_manifest(root / "data" / "pretrain")
+    write_json(root / "data" / "teacher.json", describe_teacher(root, None))
     return root
 
 

@@ -39,6 +39,19 @@ class Timing:
     size_mb: float
     memory_mb: float | None
 
+    def columns(self) -> dict[str, Any]:
+        """As `search.json` has it of each timed architecture."""
+        return {
+            "latency_p50_ms": self.int8.p50_ms,
+            "latency_interval_ms": [*self.int8.interval_ms],
+            "latency_float_p50_ms": self.float32.p50_ms,
+            "latency_float_interval_ms": [*self.float32.interval_ms],
+            "size_mb": self.size_mb,
+            "memory_mb": self.memory_mb,
+            "reference_ms": [*self.int8.reference_ms],
+            "stable": self.int8.stable and self.float32.stable,
+        }
+
 
 @dataclass(frozen=True)
 class Stopwatch:

@@ -90,7 +90,7 @@ def test_a_budget_is_planned_before_anything_starts(project: Path) -> None:
     assert "Plan for 40m" in plan
     assert "an earlier run" in plan  # this very project's
     assert "supernet: 6 -> about" in plan
-    assert "pretrain: train.budget_s changed" in started
+    assert "pretrain: train changed" in started
     refused = checkout.frontier(project, "run", "--budget", "10s", "--dry-run")
     assert refused.returncode == 2
     assert "the least is" in refused.stderr

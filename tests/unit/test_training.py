@@ -285,6 +285,21 @@ def test_a_non_finite_step_touches_nothing(tmp_path, poison, value):
     assert run.step == 2
 
 
+def test_an_overflow_in_the_optimizers_step_is_never_saved_nor_returned(tmp_path):
+    run = training(tmp_path)
+    run.module.train()
+    run.advance(next(batches(0, 1)))
+    run.save()
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    next(iter(run.ema.average.values())).view(-1)[0] = float("inf")
+    with pytest.raises(NonFiniteLoss, match="step 1: weights overflowed"):
+        run.save()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == kept
+    run.step = run.steps
+    with pytest.raises(NonFiniteLoss, match=r"lower train\.learning_rate"):
+        run.fit(lambda start, stop: iter(()), 1)
+
+
 def refuses_step_one(run):
     before = state_of(run)
     with pytest.raises(NonFiniteLoss, match=r"step 1: .* norm of weights and statistics (nan|inf)"):

@@ -158,6 +158,7 @@ class Training:
                 self._report(self._means()["total"])
             if self.step % self.recipe.checkpoint_every == 0 and self.step < self.steps:
                 self.save()
+        self._check_averages()
         self.ema.copy_to(self.module)
         self.module.eval()
         return self.history
@@ -264,8 +265,22 @@ class Training:
             ap = score(average)
         return {"AP": ap} if ap >= 0 else {}
 
+    def _check_averages(self) -> None:
+        """An optimizer's own step may overflow: that meets the averages before the next check."""
+        norm = torch.stack(torch._foreach_norm([*self.ema.average.values()])).sum()
+        if not torch.isfinite(norm):
+            raise NonFiniteLoss(
+                f"step {self.step}: weights overflowed in the optimizer's step, of finite losses "
+                "and gradients; lower train.learning_rate"
+            )
+
     def save(self) -> None:
-        """Write a checkpoint from which a training with the same folder goes on; rank 0 does."""
+        """Write a checkpoint from which a training with the same folder goes on; rank 0 does.
+
+        Raises:
+            NonFiniteLoss: the averages are not finite; earlier checkpoints are as they were.
+        """
+        self._check_averages()
         if ranks.rank() > 0:
             return
         tensors = {f"model/{n}": t for n, t in self.module.state_dict().items()}

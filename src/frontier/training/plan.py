@@ -206,11 +206,12 @@ def _out_of_memory(task: Task) -> OutOfMemory:
     size = task.source.batch_size
     told = f"out of memory at a peak of {_gb(peak)} with train.batch_size {size or 'auto'}"
     fits = _fitting_after_failure(task, (size or task.recipe.max_batch_size) // 2)
-    advice = (
-        f"{fits} would fit; set train.batch_size={fits}, or auto"
-        if fits
-        else "no smaller one would fit; lower space.image_sizes or space.interface_width"
-    )
+    if fits and ranks.count() > 1:
+        advice = f"try train.batch_size={fits}, which was not measured, or auto"
+    elif fits:
+        advice = f"{fits} would fit; set train.batch_size={fits}, or auto"
+    else:
+        advice = "no smaller one would fit; lower space.image_sizes or space.interface_width"
     return OutOfMemory(f"{told}; {advice}; checkpoints are whole")
 
 
